@@ -1,0 +1,2 @@
+//! (program docs follow)
+fn main() {}
