@@ -1,0 +1,350 @@
+//! The seam that a backend fills.
+//!
+//! A backend translates; it does not decide policy. It opens connections, sends statements, says
+//! what an error means and in what condition a connection is. When to connect, whom to lend to,
+//! whether to try again and how long to wait are the facade's and the pool's business.
+//!
+//! Everything here is object safe: the facade holds an `Arc<dyn Backend>`, so the application's
+//! types do not change with the database. One boxed future a statement is the price, small beside
+//! the statement itself.
+
+use crate::row::{Columns, Row};
+use crate::{Deadline, Error, Result, Statement};
+use std::any::Any;
+use std::fmt::Debug;
+use std::future::Future;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A future that can be held in a trait object.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Which database system it is.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum System {
+    /// PostgreSQL.
+    Postgres,
+    /// SQLite.
+    Sqlite,
+}
+
+impl System {
+    /// `postgresql` or `sqlite`: OpenTelemetry's `db.system.name`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Postgres => "postgresql",
+            Self::Sqlite => "sqlite",
+        }
+    }
+
+    /// The infix of a migration written for this system only: `0001_init.sqlite.sql`.
+    #[must_use]
+    pub const fn file_infix(self) -> &'static str {
+        match self {
+            Self::Postgres => "postgres",
+            Self::Sqlite => "sqlite",
+        }
+    }
+}
+
+/// A way in which statements reach the database.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Lane {
+    /// The database itself refuses to write here.
+    Read,
+    /// Everything is allowed.
+    Write,
+}
+
+/// How a backend's connections are laid out over the two lanes.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// One pool whose connections serve either lane.
+    Shared {
+        /// How many connections may be open at once.
+        limit: usize,
+    },
+    /// A pool of readers and a single writer (a SQLite file).
+    Split {
+        /// How many readers may be open at once; the writer comes on top.
+        readers: usize,
+    },
+    /// One connection for everything (`:memory:`), never closed while the pool lives.
+    Single,
+}
+
+/// What can be said about a text without asking the database.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Presumption {
+    /// It writes: the write lane.
+    Writes,
+    /// It changes the session or the transaction; the keyword is named in the refusal.
+    Session(&'static str),
+    /// Ask: [`Backend::route`] decides, once per text.
+    Unknown,
+}
+
+/// In what condition a connection is, told without I/O.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// Nothing pending, no transaction open, session as it was: may be lent at once.
+    Clean,
+    /// Something is left over; [`Connection::clean`] has to run first.
+    Dirty,
+    /// Of no use any more.
+    Broken,
+}
+
+/// Transaction isolation, strongest last.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Isolation {
+    /// PostgreSQL's default. SQLite gives more: its writers are serial.
+    ReadCommitted,
+    /// One snapshot for the whole transaction.
+    RepeatableRead,
+    /// As if the transactions had run one after the other.
+    Serializable,
+}
+
+/// How a transaction begins.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Begin {
+    /// The isolation asked for, or the database's own default.
+    pub isolation: Option<Isolation>,
+    /// Whether writing is refused inside.
+    pub read_only: bool,
+}
+
+/// What to do with a savepoint. Savepoints are numbered by depth, the outermost is 1.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Savepoint {
+    /// Set it.
+    Set(u32),
+    /// Release it: its work becomes part of the surrounding unit.
+    Release(u32),
+    /// Undo everything since it was set, and release it. Also lifts the aborted state that a failed
+    /// statement inside it caused.
+    RollBack(u32),
+}
+
+/// What is wanted of a statement.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Want {
+    /// The number of affected rows.
+    Affected,
+    /// The rows, at most so many: one more than the caller can use is enough to know that there are
+    /// too many. `usize::MAX` for all.
+    Rows(usize),
+}
+
+/// The frame of one call: where it runs and until when.
+#[derive(Copy, Clone, Debug)]
+pub struct Call {
+    /// The lane. Inside a transaction it is the transaction's.
+    pub lane: Lane,
+    /// Until when. The facade stops waiting then; a backend uses it to stop the work itself (a
+    /// statement timeout, an interrupt) and to bound its own waits.
+    pub deadline: Deadline,
+}
+
+/// What a statement answered.
+#[derive(Clone, Debug)]
+pub struct Reply {
+    /// The columns; empty for a statement without a result.
+    pub columns: Arc<Columns>,
+    /// The rows, when they were wanted.
+    pub rows: Vec<Row>,
+    /// Rows affected, as the database counts them; for a query the number of rows returned.
+    pub affected: u64,
+}
+
+/// A result that is read piece by piece. Memory stays bounded by one batch.
+///
+/// Dropping a cursor before its end leaves the connection dirty; giving the connection back cleans it.
+pub trait Cursor: Send {
+    /// The next rows, never an empty batch; `None` at the end.
+    ///
+    /// # Cancel safety
+    ///
+    /// A batch that was not handed out is lost when the future is dropped; the cursor must then be
+    /// dropped as well.
+    fn next_batch(&mut self) -> BoxFuture<'_, Result<Option<Vec<Row>>>>;
+}
+
+/// One open session with a database.
+///
+/// Methods take `&self` so that two statements of one transaction may be awaited together and
+/// travel together; a backend that can do one thing at a time queues them in the order in which the
+/// futures were first polled. Dropping the future of any method at any point must leave a
+/// connection whose [`condition`](Self::condition) tells the truth.
+pub trait Connection: Send + Sync + Debug + 'static {
+    /// Runs one statement.
+    fn run<'a>(
+        &'a self,
+        statement: &'a Statement,
+        want: Want,
+        call: Call,
+    ) -> BoxFuture<'a, Result<Reply>>;
+
+    /// Runs one statement and reads its rows piece by piece.
+    fn cursor<'a>(
+        &'a self,
+        statement: &'a Statement,
+        call: Call,
+    ) -> BoxFuture<'a, Result<Box<dyn Cursor>>>;
+
+    /// Runs statements as one atomic unit, in one round trip where the database allows it. Answers
+    /// the affected rows of each. On an error nothing of it has happened, or the error's kind is
+    /// [`OutcomeUnknown`](crate::Kind::OutcomeUnknown).
+    fn batch<'a>(
+        &'a self,
+        statements: &'a [Statement],
+        begin: Begin,
+        call: Call,
+    ) -> BoxFuture<'a, Result<Vec<u64>>>;
+
+    /// Runs a text of several statements without parameters, as migrations and seeds are. Inside a
+    /// transaction it belongs to it; outside, every statement commits by itself.
+    fn script<'a>(&'a self, text: &'a str, call: Call) -> BoxFuture<'a, Result<()>>;
+
+    /// Opens a transaction.
+    fn begin(&self, begin: Begin, call: Call) -> BoxFuture<'_, Result<()>>;
+
+    /// Commits. A transaction that the database had already aborted is an error, not a success. A
+    /// lost answer is [`OutcomeUnknown`](crate::Kind::OutcomeUnknown).
+    fn commit(&self, call: Call) -> BoxFuture<'_, Result<()>>;
+
+    /// Rolls back. Without a transaction it does nothing.
+    fn roll_back(&self, call: Call) -> BoxFuture<'_, Result<()>>;
+
+    /// Sets, releases or rolls back to a savepoint.
+    fn savepoint(&self, step: Savepoint, call: Call) -> BoxFuture<'_, Result<()>>;
+
+    /// In what condition the connection is, without I/O.
+    fn condition(&self) -> Condition;
+
+    /// The lane whose setting the session has now; the pool prefers it for that lane.
+    fn lane(&self) -> Lane;
+
+    /// Tells the session that its user may change its state from now on (`with_connection`,
+    /// `acquire`): the condition stays dirty until [`clean`](Self::clean) has restored everything.
+    fn hand_over(&self);
+
+    /// Asks the server whether it still answers.
+    fn check(&self, deadline: Deadline) -> BoxFuture<'_, Result<()>>;
+
+    /// Makes a dirty connection clean: stops what still runs on the server, ends an open
+    /// transaction, restores the session. An error means that the connection is broken.
+    fn clean(&self, deadline: Deadline) -> BoxFuture<'_, Result<()>>;
+
+    /// Asks the server to stop what this connection is running now. Best effort.
+    fn cancel(&self, deadline: Deadline) -> BoxFuture<'_, Result<()>>;
+
+    /// Closes; returns when the server has let go, or at the deadline.
+    fn close(&self, deadline: Deadline) -> BoxFuture<'_, ()>;
+
+    /// The native connection, for `as_postgres` and `as_sqlite`.
+    fn as_any(&self) -> &dyn Any;
+}
+
+/// What `Database::info` tells.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Info {
+    /// The server's or library's version, as it states it.
+    pub version: String,
+    /// Sessions on this database now, ours and others'; on SQLite the handles of this process.
+    pub active_connections: u64,
+    /// The server's `max_connections`; `None` where there is no such limit.
+    pub max_connections: Option<u64>,
+    /// Size of the database in bytes.
+    pub size_bytes: u64,
+    /// Rows by table, sorted by name: counted on SQLite, the planner's estimate on PostgreSQL.
+    pub tables: Vec<(String, u64)>,
+}
+
+/// What a finished backup tells.
+#[derive(Clone, Debug)]
+pub struct Backup {
+    /// Size of the written file in bytes.
+    pub bytes: u64,
+    /// How it was made: `pg_dump 15.18`, `sqlite backup`.
+    pub method: String,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// Progress of a long piece of work: done and total, in whatever unit the work has.
+pub type Progress<'a> = &'a (dyn Fn(u64, u64) + Send + Sync);
+
+/// The texts that the migration runner needs and that differ between the systems.
+#[derive(Copy, Clone, Debug)]
+pub struct MigrationDialect {
+    /// Creates `_mainstay_migrations` if it is not there. Columns, in this order:
+    /// `version` (integer key), `name`, `checksum`, `dialect` (text), `started_at`, `finished_at`
+    /// (text, RFC 3339, null while unfinished), `took_ms` (integer), `error` (text, null).
+    pub create_history: &'static str,
+    /// A query that answers one row with a true first column if the history table exists.
+    pub history_exists: &'static str,
+    /// A statement that makes concurrent runners wait, run inside the migration's transaction;
+    /// `None` where beginning to write already does.
+    pub lock: Option<&'static str>,
+}
+
+/// A database system behind one URL.
+pub trait Backend: Send + Sync + Debug + 'static {
+    /// Which system.
+    fn system(&self) -> System;
+
+    /// Where it is, for people: `postgres://host:5432/app` or `file:./shop.db`, without secrets.
+    fn target(&self) -> &str;
+
+    /// How its connections are laid out.
+    fn layout(&self) -> Layout;
+
+    /// Makes one attempt to open one connection.
+    fn connect(&self, lane: Lane, deadline: Deadline)
+    -> BoxFuture<'_, Result<Arc<dyn Connection>>>;
+
+    /// Says what the text alone tells, by its first keyword.
+    fn presume(&self, text: &str) -> Presumption;
+
+    /// Asks the database, once per text, where it belongs. `connection` is one of the read lane.
+    fn route<'a>(
+        &'a self,
+        connection: &'a dyn Connection,
+        text: &'a Arc<str>,
+        deadline: Deadline,
+    ) -> BoxFuture<'a, Result<Lane>>;
+
+    /// Whether trying to connect again can help after this error; wrong credentials cannot be cured
+    /// by asking more often.
+    fn is_permanent(&self, error: &Error) -> bool;
+
+    /// Version, sizes, sessions.
+    fn info<'a>(
+        &'a self,
+        connection: &'a dyn Connection,
+        deadline: Deadline,
+    ) -> BoxFuture<'a, Result<Info>>;
+
+    /// The texts for the migration runner.
+    fn migrations(&self) -> &'static MigrationDialect;
+
+    /// Creates the database if it does not exist; answers whether it did.
+    fn create(&self, deadline: Deadline) -> BoxFuture<'_, Result<bool>>;
+
+    /// Removes every object of the application (and mainstay's own tables) from the database.
+    fn erase<'a>(
+        &'a self,
+        connection: &'a dyn Connection,
+        deadline: Deadline,
+    ) -> BoxFuture<'a, Result<()>>;
+
+    /// Writes a consistent copy to `to`, which must not exist yet.
+    fn backup<'a>(&'a self, to: &'a Path, progress: Progress<'a>) -> BoxFuture<'a, Result<Backup>>;
+}

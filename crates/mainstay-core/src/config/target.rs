@@ -1,0 +1,214 @@
+//! Which database, and how to log in.
+
+use super::Secret;
+use crate::backend::System;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The database that a URL names. `Display` shows it without user and password.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Target {
+    /// A PostgreSQL database.
+    Postgres(PostgresTarget),
+    /// A SQLite file, or memory.
+    Sqlite(SqliteTarget),
+}
+
+impl Target {
+    /// Which system it is.
+    #[must_use]
+    pub fn system(&self) -> System {
+        match self {
+            Self::Postgres(_) => System::Postgres,
+            Self::Sqlite(_) => System::Sqlite,
+        }
+    }
+}
+
+/// A PostgreSQL database.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct PostgresTarget {
+    /// The hosts, tried in order. Never empty.
+    pub hosts: Vec<Host>,
+    /// The role.
+    pub user: String,
+    /// Its password.
+    pub password: Option<Secret>,
+    /// The database.
+    pub database: String,
+    /// The schema that is searched first.
+    pub schema: Option<String>,
+    /// What the server shows for our sessions.
+    pub application_name: Option<String>,
+    /// libpq's `options`, such as `-c work_mem=64MB`.
+    pub options: Option<String>,
+    /// Whether SCRAM binds the login to the TLS channel.
+    pub channel_binding: ChannelBinding,
+    /// TLS.
+    pub tls: Tls,
+    /// A transaction pooler stands between: nothing of the session may be relied on.
+    pub pgbouncer: bool,
+}
+
+impl PostgresTarget {
+    /// A target with libpq's defaults.
+    #[must_use]
+    pub fn new(host: Host, user: impl Into<String>, database: impl Into<String>) -> Self {
+        Self {
+            hosts: vec![host],
+            user: user.into(),
+            password: None,
+            database: database.into(),
+            schema: None,
+            application_name: None,
+            options: None,
+            channel_binding: ChannelBinding::Prefer,
+            tls: Tls::default(),
+            pgbouncer: false,
+        }
+    }
+}
+
+/// Where a server listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Host {
+    /// A name or address, and a port.
+    Tcp {
+        /// Name or address, without brackets.
+        host: String,
+        /// Port.
+        port: u16,
+    },
+    /// A directory with a Unix socket, and the port that is part of the socket's name.
+    Unix {
+        /// Directory.
+        directory: PathBuf,
+        /// Port.
+        port: u16,
+    },
+}
+
+/// TLS, in libpq's terms.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Tls {
+    /// How much is demanded.
+    pub mode: SslMode,
+    /// The authorities that are trusted, PEM; `system` means the operating system's.
+    pub root_cert: Option<PathBuf>,
+    /// The client's certificate chain, PEM.
+    pub client_cert: Option<PathBuf>,
+    /// The client's private key, PEM.
+    pub client_key: Option<PathBuf>,
+}
+
+/// libpq's `sslmode`.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub enum SslMode {
+    /// Never TLS.
+    Disable,
+    /// Plain first, TLS if the server insists.
+    Allow,
+    /// TLS if the server offers it, without looking at the certificate. libpq's default.
+    #[default]
+    Prefer,
+    /// TLS or nothing. With a root certificate it is [`VerifyCa`](Self::VerifyCa), as in libpq.
+    Require,
+    /// TLS, and the certificate comes from a trusted authority.
+    VerifyCa,
+    /// TLS, a trusted certificate, and it names the host.
+    VerifyFull,
+}
+
+/// libpq's `channel_binding`.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub enum ChannelBinding {
+    /// Never.
+    Disable,
+    /// If the server offers it.
+    #[default]
+    Prefer,
+    /// Or nothing.
+    Require,
+}
+
+/// A SQLite database.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct SqliteTarget {
+    /// Where it is.
+    pub path: SqlitePath,
+    /// Whether a commit survives a power cut.
+    pub durability: Durability,
+    /// How long SQLite waits for a lock of another process.
+    pub busy_timeout: Duration,
+}
+
+impl SqliteTarget {
+    /// A target with the defaults.
+    #[must_use]
+    pub fn new(path: SqlitePath) -> Self {
+        Self {
+            path,
+            durability: Durability::Full,
+            // Only other processes can make us wait: inside this one, callers queue for the writer.
+            busy_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Where a SQLite database is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SqlitePath {
+    /// A file.
+    File(PathBuf),
+    /// Memory: one connection, gone when the handle is.
+    Memory,
+}
+
+/// What a commit survives.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// A power cut (`synchronous=FULL`).
+    #[default]
+    Full,
+    /// A crash of the process; the last commits may be missing after a power cut
+    /// (`synchronous=NORMAL`).
+    Relaxed,
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Postgres(target) => {
+                f.write_str("postgres://")?;
+                for (index, host) in target.hosts.iter().enumerate() {
+                    if index > 0 {
+                        f.write_str(",")?;
+                    }
+                    host.fmt(f)?;
+                }
+                write!(f, "/{}", target.database)
+            }
+            Self::Sqlite(target) => match &target.path {
+                SqlitePath::File(path) => write!(f, "file:{}", path.display()),
+                SqlitePath::Memory => f.write_str("file::memory:"),
+            },
+        }
+    }
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Self::Tcp { host, port } => write!(f, "{host}:{port}"),
+            Self::Unix { directory, port } => write!(f, "{}:{port}", directory.display()),
+        }
+    }
+}
