@@ -9,6 +9,10 @@ use std::time::Duration;
 /// The database that a URL names. `Display` shows it without user and password.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one of them in a process, as a rule"
+)]
 pub enum Target {
     /// A PostgreSQL database.
     Postgres(PostgresTarget),

@@ -71,7 +71,7 @@ impl Row {
     /// # Ok::<(), mainstay_core::Error>(())
     /// ```
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T> {
-        T::deserialize(RowDeserializer::new(self)).map_err(decode_error)
+        T::deserialize(RowDeserializer::new(self)).map_err(Error::from)
     }
 
     /// One value, by column name.
@@ -102,12 +102,14 @@ impl Row {
         };
         let column = &self.columns[index];
         T::deserialize(value::ValueDeserializer(value))
-            .map_err(|error| decode_error(error.in_column(column.name())))
+            .map_err(|error| Error::from(error.in_column(column.name())))
     }
 }
 
-fn decode_error(error: value::DecodeError) -> Error {
-    Report::new(Kind::Decode, error.to_string()).into()
+impl From<value::DecodeError> for Error {
+    fn from(error: value::DecodeError) -> Self {
+        Report::new(Kind::Decode, error.to_string()).into()
+    }
 }
 
 #[cfg(test)]

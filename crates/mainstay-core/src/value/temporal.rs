@@ -8,6 +8,7 @@ use jiff::civil;
 use std::fmt;
 use std::str::FromStr;
 
+const EPOCH: civil::Date = civil::date(1970, 1, 1);
 const MICROS_PER_SECOND: i64 = 1_000_000;
 const MICROS_PER_DAY: i64 = 86_400 * MICROS_PER_SECOND;
 /// 0001-01-01T00:00:00Z.
@@ -117,7 +118,7 @@ impl Date {
     ///
     /// Outside the years 1 to 9999.
     pub fn from_unix_days(days: i32) -> Result<Self, TemporalError> {
-        in_range(i64::from(days) * MICROS_PER_DAY)
+        in_range(i64::from(days).saturating_mul(MICROS_PER_DAY))
             .map(|_| Self(days))
             .ok_or(TemporalError("date"))
     }
@@ -148,6 +149,17 @@ impl TimeOfDay {
     pub const fn micros(self) -> i64 {
         self.0
     }
+
+    /// Hour, minute, second; each below 60, so they fit.
+    #[expect(clippy::cast_possible_truncation, reason = "below 24 and 60")]
+    const fn hms(self) -> (i8, i8, i8) {
+        let seconds = self.0 / MICROS_PER_SECOND;
+        (
+            (seconds / 3_600) as i8,
+            (seconds / 60 % 60) as i8,
+            (seconds % 60) as i8,
+        )
+    }
 }
 
 fn in_range(micros: i64) -> Option<i64> {
@@ -170,16 +182,39 @@ fn civil_text(micros: i64, separator: char) -> String {
     )
 }
 
-/// The range of the types lies inside jiff's, so this cannot fail for a value that was constructed.
+/// The range of the types lies inside jiff's calendar, so this cannot fail for a value that was
+/// constructed.
 fn civil_of(micros: i64) -> civil::DateTime {
-    jiff::Timestamp::from_microsecond(micros)
-        .map(|at| jiff::tz::Offset::UTC.to_datetime(at))
-        .unwrap_or(civil::DateTime::ZERO)
+    let days = micros.div_euclid(MICROS_PER_DAY);
+    let day = EPOCH.saturating_add(jiff::Span::new().days(days));
+    let time = TimeOfDay(micros.rem_euclid(MICROS_PER_DAY));
+    let (hour, minute, second) = time.hms();
+    let nanos = i32::try_from(time.0 % MICROS_PER_SECOND * 1_000).unwrap_or(0);
+    civil::Time::new(hour, minute, second, nanos)
+        .map_or_else(|_| day.at(0, 0, 0, 0), |time| day.to_datetime(time))
 }
 
 fn micros_of(at: civil::DateTime) -> Option<i64> {
-    let instant = jiff::tz::Offset::UTC.to_timestamp(at).ok()?;
-    in_range(instant.as_microsecond())
+    let days = EPOCH.until(at.date()).ok()?.get_days();
+    in_range(i64::from(days) * MICROS_PER_DAY + time_of(at.time()))
+}
+
+/// A date and a time with an offset, `Z` or nothing. jiff's own instant ends some hours before the
+/// year 9999 does, so the offset is subtracted here.
+fn parse_instant(text: &str) -> Option<i64> {
+    let pieces = jiff::fmt::temporal::Pieces::parse(text).ok()?;
+    let offset = pieces
+        .to_numeric_offset()
+        .map_or(0, jiff::tz::Offset::seconds);
+    let days = EPOCH.until(pieces.date()).ok()?.get_days();
+    let local = i64::from(days) * MICROS_PER_DAY + time_of(pieces.time()?);
+    in_range(local - i64::from(offset) * MICROS_PER_SECOND)
+}
+
+fn time_of(time: civil::Time) -> i64 {
+    let seconds =
+        i64::from(time.hour()) * 3_600 + i64::from(time.minute()) * 60 + i64::from(time.second());
+    seconds * MICROS_PER_SECOND + i64::from(time.subsec_nanosecond()) / 1_000
 }
 
 impl fmt::Display for Timestamp {
@@ -203,8 +238,7 @@ impl fmt::Display for Date {
 
 impl fmt::Display for TimeOfDay {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let seconds = self.0 / MICROS_PER_SECOND;
-        let (hour, minute, second) = (seconds / 3_600, seconds / 60 % 60, seconds % 60);
+        let (hour, minute, second) = self.hms();
         write!(
             f,
             "{hour:02}:{minute:02}:{second:02}.{:06}",
@@ -217,11 +251,9 @@ impl FromStr for Timestamp {
     type Err = TemporalError;
 
     fn from_str(text: &str) -> Result<Self, TemporalError> {
-        let micros = match text.parse::<jiff::Timestamp>() {
-            Ok(instant) => in_range(instant.as_microsecond()),
-            Err(_) => text.parse::<civil::DateTime>().ok().and_then(micros_of),
-        };
-        micros.map(Self).ok_or(TemporalError("timestamp"))
+        parse_instant(text)
+            .map(Self)
+            .ok_or(TemporalError("timestamp"))
     }
 }
 
@@ -258,10 +290,7 @@ impl FromStr for TimeOfDay {
         let time = text
             .parse::<civil::Time>()
             .map_err(|_| TemporalError("time of day"))?;
-        let seconds = i64::from(time.hour()) * 3_600
-            + i64::from(time.minute()) * 60
-            + i64::from(time.second());
-        Self::from_micros(seconds * MICROS_PER_SECOND + i64::from(time.subsec_nanosecond()) / 1_000)
+        Self::from_micros(time_of(time))
     }
 }
 
