@@ -1,15 +1,18 @@
 //! Why wait before trying again, and why for a random time?
 //!
-//! What failed a millisecond ago fails again a millisecond later, so the wait grows. But when a server drops a
-//! thousand callers at once and all of them wait 100 ms, it meets the same thousand at once 100 ms later. Spreading
-//! each wait over the *whole* range from zero to the ceiling ("full jitter") did the least work of all variants in the
-//! simulations that the AWS architecture blog published, and it is one line.
+//! What failed a millisecond ago fails again a millisecond later, so the wait grows. But when a
+//! server drops a thousand callers at once and all of them wait 100 ms, it meets the same thousand
+//! at once 100 ms later. Spreading each wait over the *whole* range from zero to the ceiling ("full
+//! jitter") did the least work of all variants in the simulations that the AWS architecture blog
+//! published, and it is one line.
 
 use std::time::Duration;
 
 use crate::Deadline;
 
-/// Exponential backoff with full jitter: a random time between zero and `min(cap, base * 2^(attempt - 1))`.
+/// Exponential backoff with full jitter: a random time between zero and a ceiling that doubles.
+///
+/// The ceiling is `min(cap, base * 2^(attempt - 1))`.
 ///
 /// ```
 /// use mainstay_resilience::Backoff;
@@ -28,9 +31,9 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// For the pool's own effort to reconnect. The first delays are short because a restart often takes tens of
-    /// milliseconds (20 ms is double what sqlx starts with); the cap of two seconds is how late a server that came
-    /// back after a long time is noticed at worst.
+    /// For the pool's own effort to reconnect. The first delays are short because a restart often
+    /// takes tens of milliseconds (20 ms is double what sqlx starts with); the cap of two seconds
+    /// is how late a server that came back after a long time is noticed at worst.
     pub const RECONNECT: Self = Self::new(Duration::from_millis(20), Duration::from_secs(2));
 
     /// A backoff whose first delay is at most `base` and whose every delay is at most `cap`.

@@ -1,27 +1,30 @@
 //! Why refuse calls that might succeed?
 //!
-//! While a database is away, every call that is sent to it waits for its whole timeout and then fails. Requests pile up
-//! behind these waits until the service is as dead as its database, and when the database comes back, it meets all of
-//! them at once. A gate that knows "it does not answer" can refuse within a microsecond, with the reason, and let one
-//! careful prober find out when that has changed.
+//! While a database is away, every call that is sent to it waits for its whole timeout and then
+//! fails. Requests pile up behind these waits until the service is as dead as its database, and
+//! when the database comes back, it meets all of them at once. A gate that knows "it does not
+//! answer" can refuse within a microsecond, with the reason, and let one careful prober find out
+//! when that has changed.
 //!
-//! The classic mistakes are about what to count. A breaker that counts constraint violations turns one bad query into a
-//! total outage; one that counts them as *nothing* can use up its half-open permits on them and never close. Here any
-//! answer of the server is a success, the probing is the pool's own and needs no permits, and even a prober that died
-//! cannot keep the gate shut.
+//! The classic mistakes are about what to count. A breaker that counts constraint violations turns
+//! one bad query into a total outage; one that counts them as *nothing* can use up its half-open
+//! permits on them and never close. Here any answer of the server is a success, the probing is the
+//! pool's own and needs no permits, and even a prober that died cannot keep the gate shut.
 //!
-//! Short outages never reach it: until [`BreakerConfig::ride_through`] has passed since the first loss, callers pass and
-//! wait within their own deadlines for the pool to reconnect.
+//! Short outages never reach it: until [`BreakerConfig::ride_through`] has passed since the first
+//! loss, callers pass and wait within their own deadlines for the pool to reconnect.
 //!
 //! The states are named as in electricity: *closed* lets through, *open* does not. Their exits:
 //!
 //! * closed → open: enough failures, for longer than the ride-through;
 //! * open → half-open: a good probe; callers are still refused;
-//! * half-open → closed: a second good probe; a ramp limits the calls in flight for the first moments;
+//! * half-open → closed: a second good probe; a ramp limits the calls in flight for the first
+//!   moments;
 //! * half-open → open: a bad probe.
 
 mod config;
 mod ramp;
+mod state;
 #[cfg(test)]
 mod tests;
 mod window;
@@ -32,48 +35,20 @@ use tokio::time::Instant;
 
 pub use self::config::BreakerConfig;
 use self::ramp::Ramp;
+pub use self::state::{Admission, State};
 use self::window::Window;
 use crate::{Deadline, Evidence};
 
-/// What those are told who meet a gate that an operator opened: nobody knows when it ends, so ask again after this.
+/// What those are told who meet a gate that an operator opened: nobody knows when it ends, so ask
+/// again after this.
 const FORCED_RETRY_AFTER: Duration = Duration::from_secs(5);
-
-/// The state of a [`Breaker`].
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub enum State {
-    /// Calls pass.
-    Closed,
-    /// Calls are refused.
-    Open {
-        /// When it is asked again whether the database is back.
-        until: Instant,
-        /// When the outage began: the first loss, or the operator's order.
-        since: Instant,
-    },
-    /// A probe succeeded and the next one decides. Calls are still refused.
-    HalfOpen,
-}
-
-/// Whether one call may go on.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-#[must_use]
-pub enum Admission {
-    /// Go on, and report what came of it through [`Breaker::on_evidence`].
-    Pass,
-    /// Fail now.
-    Refuse {
-        /// The earliest moment at which asking again can be of use.
-        retry_after: Duration,
-        /// When the outage began.
-        since: Instant,
-    },
-}
 
 /// The gate that stops calls while the database does not answer.
 ///
-/// It holds no clock, no lock and no task: `now` comes in, decisions go out. Its owner asks [`admit`](Self::admit) before
-/// a call, reports the result through [`on_evidence`](Self::on_evidence), and lets one prober follow
-/// [`next_probe`](Self::next_probe) and [`on_probe`](Self::on_probe).
+/// It holds no clock, no lock and no task: `now` comes in, decisions go out. Its owner asks
+/// [`admit`](Self::admit) before a call, reports the result through
+/// [`on_evidence`](Self::on_evidence), and lets one prober follow [`next_probe`](Self::next_probe)
+/// and [`on_probe`](Self::on_probe).
 ///
 /// ```
 /// use mainstay_resilience::{Admission, Breaker, BreakerConfig, Evidence};
@@ -98,7 +73,8 @@ pub struct Breaker {
     window: Window,
     /// Failed connects in a row, without any answer between them.
     silent_connects: u32,
-    /// The first failure of the present trouble; `None` while all is calm.
+    /// The first failure of the present trouble, or of the last one; the next failure after a calm
+    /// begins a new one.
     first_loss: Option<Instant>,
     /// Whether the latest evidence was a failure.
     last_failed: bool,
@@ -151,8 +127,9 @@ impl Breaker {
         }
     }
 
-    /// Whether a call may go on. One that passes must report through [`on_evidence`](Self::on_evidence), with
-    /// [`Evidence::Neither`] when it was dropped; a lost report slows the ramp a little and does no other harm.
+    /// Whether a call may go on. One that passes must report through
+    /// [`on_evidence`](Self::on_evidence), with [`Evidence::Neither`] when it was dropped; a lost
+    /// report slows the ramp a little and does no other harm.
     pub fn admit(&mut self, now: Instant) -> Admission {
         match self.order {
             Order::Automatic => {}
@@ -181,8 +158,8 @@ impl Breaker {
 
     /// Takes in what a result says about the database.
     ///
-    /// `statement` tells one statement's text from another, so that a single statement that kills its connection opens
-    /// nothing; `None` means a connect.
+    /// `statement` tells one statement's text from another, so that a single statement that kills
+    /// its connection opens nothing; `None` means a connect.
     pub fn on_evidence(&mut self, now: Instant, evidence: Evidence, statement: Option<u64>) {
         if !matches!(self.order, Order::Automatic) {
             return;
@@ -202,7 +179,8 @@ impl Breaker {
                     Evidence::Neither => {}
                 }
             }
-            // Late news of calls that began before it opened decides nothing: the prober does. Unless there is none.
+            // Late news of calls that began before it opened decides nothing: the prober does.
+            // Unless there is none.
             Phase::Open(outage) | Phase::HalfOpen { outage, .. } => {
                 if std::mem::take(&mut outage.stand_in) && evidence != Evidence::Neither {
                     self.on_probe(now, evidence == Evidence::Answered);
@@ -276,7 +254,8 @@ impl Breaker {
         self.order = Order::Closed;
     }
 
-    /// Ends an order. The breaker starts closed and without memory; after a forced opening, with a ramp.
+    /// Ends an order. The breaker starts closed and without memory; after a forced opening, with a
+    /// ramp.
     pub fn automatic(&mut self, now: Instant) {
         let ramp = match self.order {
             Order::Automatic => return,
@@ -324,9 +303,6 @@ impl Breaker {
         self.window.on_answer(now);
         self.silent_connects = 0;
         self.last_failed = false;
-        if self.is_calm(now) {
-            self.first_loss = None;
-        }
         if let Phase::Closed { ramp: Some(ramp) } = &mut self.phase {
             ramp.on_answer(now);
         }
@@ -360,7 +336,8 @@ impl Breaker {
     /// Whether what was seen says that the database is away, and still is.
     fn is_away(&self, now: Instant) -> bool {
         let seen = self.window.total(now);
-        // A run of refused connects may be longer than the window, but its end must be within: old news opens nothing.
+        // A run of refused connects may be longer than the window, but its end must be within: old
+        // news opens nothing.
         let refused = self.silent_connects >= self.config.silent_connects.max(1) && seen.failed > 0;
         let mostly_lost = self.last_failed
             && seen.failed >= self.config.failures
@@ -373,7 +350,8 @@ impl Breaker {
         let (Phase::Closed { ramp }, Some(first_loss)) = (&self.phase, self.first_loss) else {
             return;
         };
-        // A relapse on the ramp belongs to the outage before it, which has been waited for long enough.
+        // A relapse on the ramp belongs to the outage before it, which has been waited for long
+        // enough.
         let (since, patience) = match ramp {
             Some(ramp) => (ramp.since, Duration::ZERO),
             None => (first_loss, self.config.ride_through),
@@ -412,7 +390,8 @@ impl Breaker {
     fn draw_probe(&mut self, now: Instant) -> Instant {
         let latest = self.config.probe_every.min(Deadline::FAR_FUTURE);
         let half = latest / 2;
-        let spread = u64::try_from(half.as_nanos()).unwrap_or(u64::MAX); // thirty days fit in 64 bits
+        // Thirty days fit in 64 bits; `unwrap_or` never takes the second way.
+        let spread = u64::try_from(half.as_nanos()).unwrap_or(u64::MAX);
         let wait = latest - half + Duration::from_nanos(self.rng.u64(0..=spread));
         Deadline::after(now, wait).instant()
     }

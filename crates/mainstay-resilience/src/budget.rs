@@ -1,12 +1,14 @@
 //! Why budgets and not max retries?
 //!
-//! "Three attempts" is harmless for one call and disastrous for all of them: when everything fails, three attempts
-//! each are three times the load, on the server that is least able to bear it. Retries that help are few; retries that
-//! are many mean that the server is down and that none will help. So all callers share one bucket of tokens. A retry
-//! costs some, a success earns a few back, and when the bucket is empty the first attempt is the last.
+//! "Three attempts" is harmless for one call and disastrous for all of them: when everything fails,
+//! three attempts each are three times the load, on the server that is least able to bear it.
+//! Retries that help are few; retries that are many mean that the server is down and that none will
+//! help. So all callers share one bucket of tokens. A retry costs some, a success earns a few back,
+//! and when the bucket is empty the first attempt is the last.
 //!
-//! The arithmetic is the promise. Over `n` calls at most `capacity / cost + n * refund / cost` retries happen: a fixed
-//! reserve for a sudden loss, plus a share of the traffic that succeeds. At 100 % failure only the reserve is left.
+//! The arithmetic is the promise. Over `n` calls at most `capacity / cost + n * refund / cost`
+//! retries happen: a fixed reserve for a sudden loss, plus a share of the traffic that succeeds. At
+//! 100 % failure only the reserve is left.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -21,7 +23,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 /// ```
 #[derive(Debug)]
 pub struct Budget {
-    /// Never above `capacity`. The counter guards nothing but itself, so relaxed ordering is enough everywhere.
+    /// Never above `capacity`. The counter guards nothing but itself, so relaxed ordering is enough
+    /// everywhere.
     tokens: AtomicU32,
     capacity: u32,
     cost: u32,
@@ -29,7 +32,8 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// A full bucket of `capacity` tokens. A retry costs `cost` (at least 1), a success earns `refund`.
+    /// A full bucket of `capacity` tokens. A retry costs `cost` (at least 1), a success earns
+    /// `refund`.
     ///
     /// A capacity below the cost means that nothing is ever retried.
     #[must_use]

@@ -1,9 +1,9 @@
 //! Why a deadline and not a timeout?
 //!
-//! A timeout begins anew at every step: ten seconds for the pool, five for the connection, thirty for the statement,
-//! all of it three times because of retries, and a caller who allowed ten seconds waits for more than two minutes. A
-//! [`Deadline`] is an instant. It is fixed once, when the call begins, and handed down; every step asks how much is
-//! left, so the sum cannot be wrong.
+//! A timeout begins anew at every step: ten seconds for the pool, five for the connection, thirty
+//! for the statement, all of it three times because of retries, and a caller who allowed ten
+//! seconds waits for more than two minutes. A [`Deadline`] is an instant. It is fixed once, when
+//! the call begins, and handed down; every step asks how much is left, so the sum cannot be wrong.
 
 use std::time::Duration;
 
@@ -26,14 +26,16 @@ use tokio::time::Instant;
 pub struct Deadline(Instant);
 
 impl Deadline {
-    /// No deadline is made further away than this. "Wait as long as it takes" is written as a very long duration, and
-    /// adding that to an instant would overflow; thirty days is beyond every call and within every clock.
+    /// No deadline is made further away than this. "Wait as long as it takes" is written as a very
+    /// long duration, and adding that to an instant would overflow; thirty days is beyond every
+    /// call and within every clock.
     pub const FAR_FUTURE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
     /// The deadline that lies `timeout` after `now`, at most [`FAR_FUTURE`](Self::FAR_FUTURE).
     #[must_use]
     pub fn after(now: Instant, timeout: Duration) -> Self {
-        // A clock within thirty days of its end cannot be met in practice; such a call is over at once, without panic.
+        // A clock within thirty days of its end cannot be met in practice; such a call is over at
+        // once, without panic.
         Self(
             now.checked_add(timeout.min(Self::FAR_FUTURE))
                 .unwrap_or(now),

@@ -1,9 +1,10 @@
 //! What to do about failure.
 //!
-//! A database call can fail before anything was sent, after everything was done, or anywhere between, and each place
-//! asks for something else: do it again, do all of it again, say that nobody knows, or give up at once. This crate holds
-//! those decisions and nothing besides. It opens no socket, knows no SQL and no pool, starts no task and reads no
-//! environment. `now` comes in, a decision comes out, so every rule here can be tested with instants written by hand.
+//! A database call can fail before anything was sent, after everything was done, or anywhere
+//! between, and each place asks for something else: do it again, do all of it again, say that
+//! nobody knows, or give up at once. This crate holds those decisions and nothing besides. It opens
+//! no socket, knows no SQL and no pool, starts no task and reads no environment. `now` comes in, a
+//! decision comes out, so every rule here can be tested with instants written by hand.
 //!
 //! # Words
 //!
@@ -20,7 +21,8 @@
 //!
 //! # Example
 //!
-//! The thin shell around the decisions: everything that waits or acts is here, everything that judges is in the crate.
+//! The thin shell around the decisions: everything that waits or acts is here, everything that
+//! judges is in the crate.
 //!
 //! ```
 //! use mainstay_resilience::{
@@ -65,8 +67,8 @@
 //!
 //! # Reading order
 //!
-//! `class`, `deadline`, `backoff` and `budget` are the parts; `retry` puts them together; `breaker` stands apart, in
-//! front of everything.
+//! `class`, `deadline`, `backoff` and `budget` are the parts; `retry` puts them together; `breaker`
+//! stands apart, in front of everything.
 
 // The blank lines keep the modules in reading order; without them they would be sorted by name.
 mod class;

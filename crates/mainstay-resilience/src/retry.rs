@@ -1,11 +1,13 @@
 //! Why is "try again" one decision in one place?
 //!
-//! Because it needs everything at once. The class says whether repeating is *safe*, the work says how much of it must
-//! be repeated, the budget says whether the server can bear it, the deadline says whether anyone still waits for it. A
-//! loop that knows only some of these books twice, multiplies an outage, or answers a caller who has gone. And when two
-//! layers retry three times each, the server sees nine attempts.
+//! Because it needs everything at once. The class says whether repeating is *safe*, the work says
+//! how much of it must be repeated, the budget says whether the server can bear it, the deadline
+//! says whether anyone still waits for it. A loop that knows only some of these books twice,
+//! multiplies an outage, or answers a caller who has gone. And when two layers retry three times
+//! each, the server sees nine attempts.
 //!
-//! [`Retrier::decide`] is that decision. It sleeps for nobody and runs nothing: it says how long to wait or why to stop.
+//! [`Retrier::decide`] is that decision. It sleeps for nobody and runs nothing: it says how long to
+//! wait or why to stop.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,10 +18,11 @@ use crate::{Backoff, Budget, Class, Deadline, Evidence};
 
 /// How often, how soon and at whose expense one kind of failure is retried.
 ///
-/// Two kinds exist because they have nothing in common: after a conflict the server is well and the other transaction
-/// has just finished; after an outage it is not, and haste hurts. The facade's configuration reads `DB_RETRY_MAX` and
-/// `DB_RETRY_BASE` and hands them over through [`with_attempts`](Self::with_attempts) and
-/// [`with_base`](Self::with_base); nothing here reads the environment.
+/// Two kinds exist because they have nothing in common: after a conflict the server is well and the
+/// other transaction has just finished; after an outage it is not, and haste hurts. The facade's
+/// configuration reads `DB_RETRY_MAX` and `DB_RETRY_BASE` and hands them over through
+/// [`with_attempts`](Self::with_attempts) and [`with_base`](Self::with_base); nothing here reads
+/// the environment.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RetryPolicy {
@@ -33,17 +36,21 @@ pub struct RetryPolicy {
     pub capacity: u32,
     /// Tokens that a retry costs.
     pub cost: u32,
-    /// Tokens that a success earns. `refund / cost` is the share of the traffic that may be retries in the long run.
+    /// Tokens that a success earns. `refund / cost` is the share of the traffic that may be retries
+    /// in the long run.
     pub refund: u32,
 }
 
 impl RetryPolicy {
     /// For conflicts (serialization failures, deadlocks, lost snapshots).
     ///
-    /// * 5 ms, because conflicting transactions last milliseconds; 500 ms at most, as in `MongoDB`'s `withTransaction`.
-    /// * 5 attempts, the limit of gRPC: whoever loses five times meets a hot row that waiting will not cool.
-    /// * One success pays for one rerun: a conflict means that somebody else got through, so the load at most doubles.
-    ///   500 tokens (the AWS bucket) let a burst of a hundred contenders use up their attempts.
+    /// * 5 ms, because conflicting transactions last milliseconds; 500 ms at most, as in
+    ///   `MongoDB`'s `withTransaction`.
+    /// * 5 attempts, the limit of gRPC: whoever loses five times meets a hot row that waiting will
+    ///   not cool.
+    /// * One success pays for one rerun: a conflict means that somebody else got through, so the
+    ///   load at most doubles. 500 tokens (the AWS bucket) let a burst of a hundred contenders use
+    ///   up their attempts.
     #[must_use]
     pub const fn conflicts() -> Self {
         Self {
@@ -58,10 +65,12 @@ impl RetryPolicy {
 
     /// For outages (lost or refused connections, shutdowns, exhausted servers).
     ///
-    /// * 50 ms, as in the newest AWS client libraries; 2 s at most, since recovery should be noticed by then.
+    /// * 50 ms, as in the newest AWS client libraries; 2 s at most, since recovery should be
+    ///   noticed by then.
     /// * 3 attempts, the per-request limit of Google's SRE book.
-    /// * A retry costs five tokens, a success earns one: at most 20 % more load, the share that Finagle and Linkerd
-    ///   allow. 100 tokens are a reserve of 20 retries; see [`with_in_flight`](Self::with_in_flight).
+    /// * A retry costs five tokens, a success earns one: at most 20 % more load, the share that
+    ///   Finagle and Linkerd allow. 100 tokens are a reserve of 20 retries; see
+    ///   [`with_in_flight`](Self::with_in_flight).
     #[must_use]
     pub const fn outages() -> Self {
         Self {
@@ -89,10 +98,11 @@ impl RetryPolicy {
         self
     }
 
-    /// The same with a reserve of at least one retry for each of `calls`, the number that can be in flight at once.
+    /// The same with a reserve of at least one retry for each of `calls`, the number that can be in
+    /// flight at once.
     ///
-    /// One server that restarts takes every call in flight with it, in one instant, before any success can earn a
-    /// token. That loss must be affordable, or the restart shows.
+    /// One server that restarts takes every call in flight with it, in one instant, before any
+    /// success can earn a token. That loss must be affordable, or the restart shows.
     #[must_use]
     pub fn with_in_flight(mut self, calls: u32) -> Self {
         self.capacity = self.capacity.max(calls.saturating_mul(self.cost.max(1)));
@@ -156,7 +166,8 @@ impl StopReason {
     }
 }
 
-/// The two policies with their budgets. Clones share the budgets, so one retrier serves all calls of one database.
+/// The two policies with their budgets. Clones share the budgets, so one retrier serves all calls
+/// of one database.
 #[derive(Clone, Debug)]
 pub struct Retrier {
     conflict: Arc<Track>,
@@ -193,9 +204,11 @@ impl Retrier {
         }
     }
 
-    /// Decides what follows the failed attempt number `attempt`, which counts all attempts of the call from 1.
+    /// Decides what follows the failed attempt number `attempt`, which counts all attempts of the
+    /// call from 1.
     ///
-    /// An answer [`Decision::Again`] has been paid for from the budget, so ask once per failure and act on the answer.
+    /// An answer [`Decision::Again`] has been paid for from the budget, so ask once per failure and
+    /// act on the answer.
     #[expect(
         clippy::too_many_arguments,
         reason = "each is one fact that the decision needs"
@@ -229,7 +242,8 @@ impl Retrier {
         Decision::Again { after }
     }
 
-    /// Earns tokens back. Call it once for every call that ended with a success, whichever attempt brought it.
+    /// Earns tokens back. Call it once for every call that ended with a success, whichever attempt
+    /// brought it.
     pub fn on_success(&self) {
         self.conflict.budget.on_success();
         self.outage.budget.on_success();
@@ -263,8 +277,9 @@ fn permission(class: Class, evidence: Evidence, work: Work) -> Permission {
     }
     let allowed = match class {
         Class::NotSent => true,
-        // A lone write whose connection went silent: the class says that it left no trace, but only an answer of the
-        // server proves it, and booking twice is worse than an error. Its caller may call it idempotent.
+        // A lone write whose connection went silent: the class says that it left no trace, but only
+        // an answer of the server proves it, and booking twice is worse than an error. Its caller
+        // may call it idempotent.
         Class::RolledBack => work != Work::Write || evidence != Evidence::Silent,
         Class::ReadLost => work != Work::Write,
         Class::OutcomeUnknown => work == Work::IdempotentWrite,

@@ -1,8 +1,9 @@
 //! Why not let everyone in at once when the server is back?
 //!
-//! Because everyone is a crowd by then, and a server with cold caches that has just started is the easiest to knock
-//! over again. The ramp admits one call, then two, then four. It is a slope and not a lock: whatever happens to the
-//! calls that it admitted, even if none of them ever reports back, time alone takes it to its end.
+//! Because everyone is a crowd by then, and a server with cold caches that has just started is the
+//! easiest to knock over again. The ramp admits one call, then two, then four. It is a slope and
+//! not a lock: whatever happens to the calls that it admitted, even if none of them ever reports
+//! back, time alone takes it to its end.
 
 use std::time::Duration;
 
@@ -10,7 +11,8 @@ use tokio::time::Instant;
 
 use crate::Deadline;
 
-/// Above this many calls in flight there is no limit any more: far more than the connections of one pool.
+/// Above this many calls in flight there is no limit any more: far more than the connections of one
+/// pool.
 const HIGHEST_LIMIT: u32 = 256;
 
 /// A limit on calls in flight that doubles until it is none.
@@ -69,7 +71,8 @@ impl Ramp {
     pub(super) fn is_over(&mut self, now: Instant) -> bool {
         // At most nine rounds: the limit doubles each time.
         while now >= self.step_ends && self.limit <= HIGHEST_LIMIT {
-            // Calls that have not come back within a step are slow or gone; either way they no longer hold a place.
+            // Calls that have not come back within a step are slow or gone; either way they no
+            // longer hold a place.
             self.in_flight = 0;
             self.climb(self.step_ends);
         }

@@ -28,7 +28,8 @@ fn passes(breaker: &mut Breaker, now: Instant) -> bool {
     breaker.admit(now) == Admission::Pass
 }
 
-/// Asks whenever it is time to and finds the database well, until the breaker closes; returns that instant.
+/// Asks whenever it is time to and finds the database well, until the breaker closes; returns that
+/// instant.
 fn probe_until_closed(breaker: &mut Breaker, mut now: Instant) -> Instant {
     for _ in 0..10 {
         let Some(at) = breaker.next_probe(now) else {

@@ -1,4 +1,5 @@
-//! What was seen lately: a ring of ten buckets, so that the memory is fixed and forgetting costs nothing.
+//! What was seen lately: a ring of ten buckets, so that the memory is fixed and forgetting costs
+//! nothing.
 
 use std::time::Duration;
 
@@ -23,7 +24,8 @@ pub(super) struct Tally {
     sources: Sources,
 }
 
-/// Who failed. One statement that kills its connection every time is that statement's fault, not an outage.
+/// Who failed. One statement that kills its connection every time is that statement's fault, not an
+/// outage.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 enum Sources {
     #[default]

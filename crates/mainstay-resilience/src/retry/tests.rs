@@ -51,8 +51,8 @@ fn letter(class: Class, evidence: Evidence, work: Work) -> char {
 
 #[test]
 fn every_combination_follows_the_written_table() {
-    // One row a class, one word an evidence (answered, silent, exhausted, neither), one letter a work (read, write,
-    // idempotent write, unit, once).
+    // One row a class, one word an evidence (answered, silent, exhausted, neither), one letter a
+    // work (read, write, idempotent write, unit, once).
     let expected = [
         "oooo- oooo- oooo- -----",
         "cccc- o-oo- oooo- -----",
@@ -126,6 +126,29 @@ fn an_empty_outage_budget_leaves_conflicts_alone() {
     assert_eq!(decision, Decision::Stop(StopReason::Budget));
     let decision = decide(&retrier, Class::RolledBack, Evidence::Answered, Work::Unit);
     assert!(matches!(decision, Decision::Again { .. }));
+}
+
+#[test]
+fn no_time_left_is_too_late_even_without_a_wait() {
+    let policy = RetryPolicy::outages().with_base(Duration::ZERO);
+    let retrier = Retrier::new(policy, policy);
+    let now = Instant::now();
+    let decide = |deadline| {
+        let (class, evidence) = (Class::NotSent, Evidence::Silent);
+        let mut rng = fastrand::Rng::with_seed(1);
+        retrier.decide(now, 1, class, evidence, Work::Read, deadline, &mut rng)
+    };
+    assert_eq!(
+        decide(Deadline::at(now)),
+        Decision::Stop(StopReason::Deadline)
+    );
+    let soon = Deadline::after(now, Duration::from_nanos(1));
+    assert_eq!(
+        decide(soon),
+        Decision::Again {
+            after: Duration::ZERO
+        }
+    );
 }
 
 #[test]

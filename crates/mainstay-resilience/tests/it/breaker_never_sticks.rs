@@ -8,7 +8,8 @@ use crate::seeds::for_each_seed;
 const PROBE_EVERY: Duration = Duration::from_millis(500);
 const CONFIRM_AFTER: Duration = Duration::from_millis(50);
 
-/// Anything may happen in any order: results nobody admitted, probes nobody asked for, admissions nobody reports.
+/// Anything may happen in any order: results nobody admitted, probes nobody asked for, admissions
+/// nobody reports.
 fn random_event(breaker: &mut Breaker, now: &mut Instant, rng: &mut Rng) {
     match rng.u32(0..8) {
         0 | 1 => *now += Duration::from_millis(rng.u64(0..2_000)),

@@ -1,4 +1,5 @@
-//! The laws of failure handling, driven from outside with instants written by hand and random events from a seed.
+//! The laws of failure handling, driven from outside with instants written by hand and random
+//! events from a seed.
 
 #![expect(
     clippy::print_stderr,

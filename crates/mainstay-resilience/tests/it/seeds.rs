@@ -1,4 +1,5 @@
-//! Which seeds a random test runs: a fixed range for regressions, one new seed each run, or the one in `MAINSTAY_SEED`.
+//! Which seeds a random test runs: a fixed range for regressions, one new seed each run, or the one
+//! in `MAINSTAY_SEED`.
 
 /// Runs the law for each seed and prints the seed when it fails.
 pub(crate) fn for_each_seed(law: impl Fn(u64, fastrand::Rng)) {
