@@ -1,0 +1,184 @@
+//! Why dropping is enough: a connection must come back on every path, also on panic and
+//! cancellation, on any thread, with or without a runtime around. Returning a clean connection is a
+//! visit to the ledger; only dirty and broken ones need a task, and that task is bounded.
+
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+use std::panic::Location;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::connector::{CloseReason, Connector, Tag};
+use crate::errands;
+use crate::lender::{Claim, LedgerOf, OrdersOf};
+use crate::observer::Event;
+use crate::slots::Phase;
+
+const PRESENT: &str = "a lease has its connection until it is consumed";
+
+/// The exclusive use of one connection; returns it when dropped.
+pub struct Lease<K: Connector> {
+    /// `None` only while the lease is being consumed.
+    connection: Option<K::Connection>,
+    claim: Claim<K>,
+    since: Instant,
+}
+
+impl<K: Connector> Lease<K> {
+    pub(crate) fn new(claim: Claim<K>, connection: K::Connection, since: Instant) -> Self {
+        Self {
+            connection: Some(connection),
+            claim,
+            since,
+        }
+    }
+
+    /// Takes the connection out of the pool for good; its slot is free at once.
+    #[must_use]
+    pub fn detach(mut self) -> K::Connection {
+        let connection = self.connection.take().expect(PRESENT);
+        self.finish(|ledger, index, now, orders| {
+            ledger.totals.detached += 1;
+            ledger.end_lease(now, index, orders);
+            ledger.vacate(now, index, orders);
+        });
+        connection
+    }
+
+    /// Closes the connection instead of returning it, and waits until the other side has let go (at
+    /// most the pool's close timeout).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future does not stop the closing; it only stops waiting for it.
+    pub async fn close(mut self) {
+        let Some(connection) = self.connection.take() else {
+            return;
+        };
+        let site = self.claim.lender.is_observed().then(|| self.site());
+        let claim = self.claim.pass_on();
+        let lender = claim.lender.clone();
+        lender.visit(|ledger, now, orders| {
+            ledger.end_lease(now, claim.index, orders);
+            ledger.slots.shift(claim.index, Phase::Closing, now);
+            ledger.settle(now, orders);
+        });
+        self.tell_held(site);
+        let closing = lender.spawn(errands::close(claim, connection, CloseReason::Requested));
+        drop(self);
+        if let Some(closing) = closing
+            && let Err(error) = closing.await
+        {
+            // Its claim has freed the slot.
+            tracing::warn!(%error, "closing a connection ended without an answer");
+        }
+    }
+
+    /// Remembers a setting that this connection has from now on, for callers that prefer it.
+    pub fn set_tag(&mut self, tag: Tag) {
+        self.claim
+            .lender
+            .ledger()
+            .slots
+            .slot_mut(self.claim.index)
+            .tag = tag;
+    }
+
+    /// The setting this connection was last used with.
+    #[must_use]
+    pub fn tag(&self) -> Tag {
+        self.claim.lender.ledger().slots.slot(self.claim.index).tag
+    }
+
+    /// Where this lease was acquired.
+    #[must_use]
+    pub fn site(&self) -> &'static Location<'static> {
+        self.claim.lender.ledger().slots.slot(self.claim.index).site
+    }
+
+    /// How long this lease has been held.
+    #[must_use]
+    pub fn held(&self) -> Duration {
+        self.since.elapsed()
+    }
+
+    /// The generation of the pool in which this connection was opened.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.claim
+            .lender
+            .ledger()
+            .slots
+            .slot(self.claim.index)
+            .generation
+    }
+
+    /// Leaves a hook that is called if the pool is closed and this lease is still out when the grace
+    /// is over: the place to cancel what the connection is doing. Replaces an earlier hook; gone
+    /// when the lease is.
+    pub fn on_cancel(&mut self, hook: impl FnOnce() + Send + 'static) {
+        let hook = Box::new(hook);
+        let earlier = {
+            let mut ledger = self.claim.lender.ledger();
+            ledger
+                .slots
+                .slot_mut(self.claim.index)
+                .on_cancel
+                .replace(hook)
+        };
+        // Dropped outside the lock: it is the user's code.
+        drop(earlier);
+    }
+
+    fn finish(&mut self, visit: impl FnOnce(&mut LedgerOf<K>, usize, Instant, &mut OrdersOf<K>)) {
+        // Asked before the slot may belong to somebody else.
+        let site = self.claim.lender.is_observed().then(|| self.site());
+        self.claim.settle(visit);
+        self.tell_held(site);
+    }
+
+    fn tell_held(&self, site: Option<&'static Location<'static>>) {
+        if let Some(site) = site {
+            self.claim.lender.tell(&Event::Held {
+                held: self.since.elapsed(),
+                site,
+            });
+        }
+    }
+}
+
+impl<K: Connector> Drop for Lease<K> {
+    fn drop(&mut self) {
+        let Some(connection) = self.connection.take() else {
+            return;
+        };
+        // If judging panics, the claim still frees the slot.
+        let condition = self.claim.lender.connector.condition(&connection);
+        self.finish(|ledger, index, now, orders| {
+            ledger.give_back(now, index, connection, condition, orders);
+        });
+    }
+}
+
+impl<K: Connector> Deref for Lease<K> {
+    type Target = K::Connection;
+
+    fn deref(&self) -> &K::Connection {
+        self.connection.as_ref().expect(PRESENT)
+    }
+}
+
+impl<K: Connector> DerefMut for Lease<K> {
+    fn deref_mut(&mut self) -> &mut K::Connection {
+        self.connection.as_mut().expect(PRESENT)
+    }
+}
+
+impl<K: Connector> fmt::Debug for Lease<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lease")
+            .field("held", &self.held())
+            .finish_non_exhaustive()
+    }
+}

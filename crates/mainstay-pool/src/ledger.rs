@@ -1,0 +1,531 @@
+//! Why a ledger: everything that decides (who gets which connection, what is opened, checked and
+//! closed) is one state machine without clock, lock, task or socket. `now` comes in, orders go out.
+//! It can be tested a million times a second, and there is exactly one place to look for a rule.
+//!
+//! The law that holds after every call while the pool lends: if somebody waits, then no idle
+//! connection could be lent as it is, and either as many connections are arriving (being opened or
+//! checked) as there are waiters, or no more can be brought under way. Opening and checking belong to
+//! tasks, never to a caller: whatever arrives goes to the oldest waiter.
+
+use tokio::time::Instant;
+
+use crate::connector::{CloseReason, Condition, Tag};
+use crate::error::{Cause, ShedReason};
+use crate::observer::Event;
+use crate::orders::{Order, Orders};
+use crate::settings::{Delays, Settings};
+use crate::shed::Shedder;
+use crate::slots::{Phase, Slot, Slots};
+use crate::status::Totals;
+use crate::waiters::{Answer, Key, Request, Waiters};
+
+/// The state of one pool. Lives behind a short lock.
+pub(crate) struct Ledger<C, E> {
+    pub(crate) settings: Settings,
+    pub(crate) slots: Slots<C>,
+    pub(crate) waiters: Waiters<C, E>,
+    pub(crate) totals: Totals,
+    pub(crate) generation: u64,
+    pub(crate) paused: bool,
+    pub(crate) closed: bool,
+    /// Whether the minimum is kept yet: from the first acquire or warm-up on.
+    pub(crate) started: bool,
+    /// Connections that a warm-up under way wants open, even if the minimum is smaller.
+    pub(crate) warm_target: usize,
+    /// Futures that wait for a change of the counts.
+    pub(crate) watchers: usize,
+    pub(crate) failing: Option<Failing<E>>,
+    /// Kept after connecting succeeded again: "it was away a minute ago" explains a lot.
+    pub(crate) last_error: Option<(E, Instant)>,
+    /// Replacements that are to be opened once there is room.
+    pub(crate) owed: usize,
+    pub(crate) replacing: usize,
+    /// What the upkeep sleeps for; `None` means until it is told.
+    pub(crate) alarm: Option<Instant>,
+    pub(crate) shedder: Option<Shedder>,
+    pub(crate) random: fastrand::Rng,
+}
+
+/// Connecting fails at present: one attempt at a time, paced.
+pub(crate) struct Failing<E> {
+    /// `None` if the last attempt got no answer that could be turned into an error.
+    pub(crate) error: Option<E>,
+    /// Whether the connector called that error permanent.
+    pub(crate) permanent: bool,
+    pub(crate) not_before: Instant,
+    delays: Delays,
+}
+
+/// What a caller gets at once.
+pub(crate) enum Offer<C, E> {
+    Lend(usize, C),
+    Queue(Key),
+    Refuse(Cause<E>),
+}
+
+impl<C, E: Clone> Ledger<C, E> {
+    pub(crate) fn new(settings: Settings, random: fastrand::Rng) -> Self {
+        Self {
+            shedder: settings.shedding.map(Shedder::new),
+            settings,
+            slots: Slots::new(),
+            waiters: Waiters::new(),
+            totals: Totals::default(),
+            generation: 0,
+            paused: false,
+            closed: false,
+            started: false,
+            warm_target: 0,
+            watchers: 0,
+            failing: None,
+            last_error: None,
+            owed: 0,
+            replacing: 0,
+            alarm: None,
+            random,
+        }
+    }
+
+    // ---- callers ----
+
+    /// Lends an idle connection, or queues the caller, or refuses.
+    pub(crate) fn request(
+        &mut self,
+        now: Instant,
+        request: Request,
+        orders: &mut Orders<C>,
+    ) -> Offer<C, E> {
+        self.started = true;
+        if let Some((index, connection)) = self.lend_idle(now, &request, orders) {
+            return Offer::Lend(index, connection);
+        }
+        if self.closed {
+            return Offer::Refuse(Cause::Closed);
+        }
+        if request.deadline <= now {
+            self.totals.timeouts += 1;
+            return Offer::Refuse(self.cause_of_timeout());
+        }
+        if self.waiters.taken() >= self.settings.max_waiters {
+            self.totals.shed += 1;
+            orders.push(Order::Tell(Event::Shed(ShedReason::Overflow)));
+            return Offer::Refuse(Cause::Overflow);
+        }
+        let key = self.waiters.join(now, request);
+        self.settle(now, orders);
+        if let Some(shedder) = &mut self.shedder {
+            let at = shedder.on_join(now, self.waiters.waiting());
+            self.wake_upkeep_by(at, orders);
+        }
+        Offer::Queue(key)
+    }
+
+    /// Lends an idle connection that needs no check, unless somebody is before the caller.
+    pub(crate) fn lend_idle(
+        &mut self,
+        now: Instant,
+        request: &Request,
+        orders: &mut Orders<C>,
+    ) -> Option<(usize, C)> {
+        if self.closed || self.paused || self.waiters.waiting() > 0 {
+            return None;
+        }
+        let height = self.choose(now, request.prefer, orders)?;
+        let (index, connection) = self.slots.take_idle(height, Phase::Lent, now)?;
+        self.note_lease(now, index, request, orders);
+        Some((index, connection))
+    }
+
+    /// A waiter leaves; what it was given meanwhile goes to the next one.
+    pub(crate) fn leave(&mut self, now: Instant, key: Key, orders: &mut Orders<C>) {
+        if let Some(Answer::Lent(index, connection)) = self.waiters.leave(key) {
+            self.totals.acquired -= 1;
+            self.arrive(now, index, connection, orders);
+            self.settle(now, orders);
+        }
+    }
+
+    /// Why a caller whose deadline has passed got nothing.
+    pub(crate) fn cause_of_timeout(&self) -> Cause<E> {
+        if self.closed {
+            return Cause::Closed;
+        }
+        if self.paused {
+            return Cause::Paused;
+        }
+        let stuck = self.slots.count(Phase::Lent) + self.slots.count(Phase::Cleaning);
+        let unanswered = self.slots.count(Phase::Connecting) > 0 && stuck == 0;
+        self.failure().unwrap_or(if unanswered {
+            Cause::Silent
+        } else {
+            Cause::Exhausted
+        })
+    }
+
+    /// Why connecting fails at present, if it does.
+    pub(crate) fn failure(&self) -> Option<Cause<E>> {
+        let failing = self.failing.as_ref()?;
+        Some(match failing.error.clone() {
+            Some(error) if failing.permanent => Cause::Refused(error),
+            Some(error) => Cause::Unreachable(error),
+            None => Cause::Silent,
+        })
+    }
+
+    // ---- leases ----
+
+    /// A lease comes back.
+    pub(crate) fn give_back(
+        &mut self,
+        now: Instant,
+        index: usize,
+        connection: C,
+        condition: Condition,
+        orders: &mut Orders<C>,
+    ) {
+        self.end_lease(now, index, orders);
+        match condition {
+            Condition::Clean => {
+                self.arrive(now, index, connection, orders);
+                return;
+            }
+            Condition::Broken => self.dismiss(now, index, connection, CloseReason::Broken, orders),
+            Condition::Dirty => {
+                if let Some(reason) = self.unfit(now, index) {
+                    self.dismiss(now, index, connection, reason, orders);
+                } else {
+                    self.slots.shift(index, Phase::Cleaning, now);
+                    orders.push(Order::Clean { index, connection });
+                }
+            }
+        }
+        self.settle(now, orders);
+    }
+
+    /// A lease is over, wherever its connection goes.
+    pub(crate) fn end_lease(&mut self, now: Instant, index: usize, orders: &mut Orders<C>) {
+        let slot = self.slots.slot_mut(index);
+        orders.extend(slot.on_cancel.take().map(Order::Forget));
+        let held = now.saturating_duration_since(slot.since);
+        if std::mem::take(&mut slot.warned) {
+            orders.push(Order::Tell(Event::ReturnedAfterLongHold {
+                site: slot.site,
+                held,
+            }));
+        }
+        if let Some(shedder) = &mut self.shedder {
+            shedder.on_held(held);
+        }
+    }
+
+    fn note_lease(&mut self, now: Instant, index: usize, by: &Request, orders: &mut Orders<C>) {
+        let slot = self.slots.slot_mut(index);
+        slot.site = by.site;
+        slot.warned = false;
+        self.totals.acquired += 1;
+        if let Some(long) = self.settings.long_hold {
+            self.wake_upkeep_by(Some(now + long), orders);
+        }
+    }
+
+    // ---- connections ----
+
+    /// A connection is ready for the next user: from a lease, a check, a cleaning or a connect.
+    pub(crate) fn arrive(
+        &mut self,
+        now: Instant,
+        index: usize,
+        connection: C,
+        orders: &mut Orders<C>,
+    ) {
+        if let Some(reason) = self.unfit(now, index) {
+            self.dismiss(now, index, connection, reason, orders);
+            self.settle(now, orders);
+            return;
+        }
+        self.slots.slot_mut(index).suspect = false;
+        let waiter = if self.paused {
+            None
+        } else {
+            self.next_waiter(now, orders)
+        };
+        if let Some(key) = waiter {
+            self.hand_over(now, key, index, connection, orders);
+            return;
+        }
+        self.slots.push_idle(index, connection, now);
+        let end = self.settings.idle_timeout.map(|timeout| now + timeout);
+        self.wake_upkeep_by(end, orders);
+    }
+
+    /// Puts a connection into a waiter's place.
+    fn hand_over(
+        &mut self,
+        now: Instant,
+        key: Key,
+        index: usize,
+        connection: C,
+        orders: &mut Orders<C>,
+    ) {
+        self.slots.shift(index, Phase::Lent, now);
+        let request = *self.waiters.request(key);
+        self.note_lease(now, index, &request, orders);
+        self.waiters.served(key);
+        let waker = self.waiters.answer(key, Answer::Lent(index, connection));
+        orders.extend(waker.map(Order::Wake));
+    }
+
+    /// A connection was opened.
+    pub(crate) fn connected(
+        &mut self,
+        now: Instant,
+        index: usize,
+        connection: C,
+        orders: &mut Orders<C>,
+    ) {
+        self.totals.opened += 1;
+        self.failing = None;
+        let lifetime = self.lifetime();
+        let slot = self.slots.slot_mut(index);
+        slot.expires = lifetime.map(|lifetime| now + lifetime);
+        let replaces = slot.replaces.take();
+        if let Some((old, serial)) = replaces {
+            self.replacing -= 1;
+            self.supersede(now, old, serial, orders);
+        }
+        self.wake_upkeep_for(index, orders);
+        self.arrive(now, index, connection, orders);
+        self.settle(now, orders);
+    }
+
+    /// An attempt to connect failed, or its task was lost (then there is no error).
+    pub(crate) fn connect_failed(
+        &mut self,
+        now: Instant,
+        index: usize,
+        error: Option<E>,
+        permanent: bool,
+        orders: &mut Orders<C>,
+    ) {
+        self.totals.connect_failures += 1;
+        if let Some((old, serial)) = self.slots.slot_mut(index).replaces.take() {
+            self.replacing -= 1;
+            orders.push(Order::Upkeep);
+            if self.is_present(old, serial) {
+                self.slots.slot_mut(old).has_successor = false;
+            }
+        }
+        self.slots.shift(index, Phase::Vacant, now);
+        if let Some(error) = &error {
+            self.last_error = Some((error.clone(), now));
+        }
+        self.pace(now, error.clone(), permanent);
+        if let Some(error) = error.filter(|_| permanent) {
+            while let Some(key) = self.waiters.oldest() {
+                let waker = self.waiters.answer(key, Answer::Refused(error.clone()));
+                orders.extend(waker.map(Order::Wake));
+            }
+        }
+        self.settle(now, orders);
+    }
+
+    /// Sends a connection to be closed; its slot counts until it is.
+    pub(crate) fn dismiss(
+        &mut self,
+        now: Instant,
+        index: usize,
+        connection: C,
+        reason: CloseReason,
+        orders: &mut Orders<C>,
+    ) {
+        let slot = self.slots.slot(index);
+        let replaced = slot.has_successor || slot.superseded;
+        if reason == CloseReason::Lifetime && !replaced {
+            // At the limit a successor can only be opened after this one has gone.
+            self.owed = (self.owed + 1).min(self.settings.limit);
+        }
+        self.slots.shift(index, Phase::Closing, now);
+        orders.push(Order::Close {
+            index,
+            connection,
+            reason,
+        });
+    }
+
+    /// A connection has gone for good, and its slot is free.
+    pub(crate) fn vacate(&mut self, now: Instant, index: usize, orders: &mut Orders<C>) {
+        orders.extend(
+            self.slots
+                .slot_mut(index)
+                .on_cancel
+                .take()
+                .map(Order::Forget),
+        );
+        self.slots.shift(index, Phase::Vacant, now);
+        self.settle(now, orders);
+    }
+
+    /// Whoever had this connection is gone without a word (a panic, a runtime that shut down).
+    pub(crate) fn forfeit(&mut self, now: Instant, index: usize, orders: &mut Orders<C>) {
+        self.totals.lost += 1;
+        if self.slots.phase(index) == Phase::Connecting {
+            self.connect_failed(now, index, None, false, orders);
+        } else {
+            self.vacate(now, index, orders);
+        }
+    }
+
+    // ---- rules ----
+
+    /// Why a connection must not be lent again, if it must not.
+    pub(crate) fn unfit(&self, now: Instant, index: usize) -> Option<CloseReason> {
+        let slot = self.slots.slot(index);
+        if self.closed {
+            Some(CloseReason::PoolClosed)
+        } else if slot.generation != self.generation {
+            Some(CloseReason::Generation)
+        } else if slot.superseded || slot.expires.is_some_and(|end| end <= now) {
+            Some(CloseReason::Lifetime)
+        } else if self.slots.live() > self.settings.limit {
+            Some(CloseReason::Resized)
+        } else {
+            None
+        }
+    }
+
+    /// Brings the law back: serves who can be served, and brings connections under way for the rest
+    /// and for the minimum.
+    pub(crate) fn settle(&mut self, now: Instant, orders: &mut Orders<C>) {
+        if self.closed {
+            return;
+        }
+        while !self.paused && self.waiters.waiting() > 0 {
+            let prefer = self
+                .waiters
+                .oldest()
+                .and_then(|key| self.waiters.request(key).prefer);
+            let Some(height) = self.choose(now, prefer, orders) else {
+                break;
+            };
+            let Some(key) = self.next_waiter(now, orders) else {
+                break;
+            };
+            if let Some((index, connection)) = self.slots.take_idle(height, Phase::Lent, now) {
+                self.hand_over(now, key, index, connection, orders);
+            }
+        }
+        while !self.paused && self.waiters.waiting() > self.slots.arriving() {
+            // Whatever is still idle needs a check first.
+            let top = self.slots.count(Phase::Idle).wrapping_sub(1);
+            if let Some((index, connection)) = self.slots.take_idle(top, Phase::Checking, now) {
+                match self.unfit(now, index) {
+                    Some(reason) => self.dismiss(now, index, connection, reason, orders),
+                    None => orders.push(Order::Check { index, connection }),
+                }
+            } else if self.open_one(now, orders).is_none() {
+                break;
+            }
+        }
+        while self.owed > 0 && self.open_one(now, orders).is_some() {
+            self.owed -= 1;
+        }
+        while self.slots.live() < self.floor() && self.open_one(now, orders).is_some() {}
+    }
+
+    /// The connections that are to be open even if nobody needs them.
+    pub(crate) fn floor(&self) -> usize {
+        let minimum = if self.started {
+            self.settings.minimum
+        } else {
+            0
+        };
+        minimum.max(self.warm_target).min(self.settings.limit)
+    }
+
+    /// Brings one more connection under way, if limit and pacing allow.
+    pub(crate) fn open_one(&mut self, now: Instant, orders: &mut Orders<C>) -> Option<usize> {
+        let at_once = if self.failing.is_some() {
+            1
+        } else {
+            self.settings.max_connecting
+        };
+        if self.slots.in_use() >= self.settings.limit
+            || self.slots.count(Phase::Connecting) >= at_once
+        {
+            return None;
+        }
+        if let Some(at) = self.failing.as_ref().map(|failing| failing.not_before)
+            && now < at
+        {
+            self.wake_upkeep_by(Some(at), orders);
+            return None;
+        }
+        let wanted = self
+            .waiters
+            .oldest()
+            .and_then(|key| self.waiters.request(key).prefer);
+        let tag = wanted.unwrap_or_default();
+        let index = self.slots.occupy(now, self.generation, tag);
+        orders.push(Order::Connect { index, tag });
+        Some(index)
+    }
+
+    /// The height of the best idle connection that needs no check: the highest with the wanted tag,
+    /// else the highest. Closes what it finds to be unfit.
+    fn choose(
+        &mut self,
+        now: Instant,
+        prefer: Option<Tag>,
+        orders: &mut Orders<C>,
+    ) -> Option<usize> {
+        let window = self.settings.check_after_idle;
+        loop {
+            let fresh = |slot: &Slot<C>| {
+                !slot.suspect && now.saturating_duration_since(slot.since) < window
+            };
+            let height = prefer
+                .and_then(|tag| self.slots.highest(|slot| slot.tag == tag && fresh(slot)))
+                .or_else(|| self.slots.highest(fresh))?;
+            let Some(reason) = self.unfit(now, self.slots.at_height(height)?) else {
+                return Some(height);
+            };
+            self.dismiss_idle(now, height, reason, orders);
+        }
+    }
+
+    /// Whose turn it is, after those who cannot be served in time were refused.
+    fn next_waiter(&mut self, now: Instant, orders: &mut Orders<C>) -> Option<Key> {
+        self.shed(now, true, orders);
+        self.waiters.oldest()
+    }
+
+    /// Starts or goes on with the pacing after a failed attempt.
+    fn pace(&mut self, now: Instant, error: Option<E>, permanent: bool) {
+        let (mut delays, earlier) = match self.failing.take() {
+            Some(failing) => (failing.delays, Some(failing.not_before)),
+            None => ((self.settings.pacing)(), None),
+        };
+        // Attempts that were under way together and fail together are one step, not many.
+        let not_before = earlier.filter(|at| now < *at).unwrap_or_else(|| {
+            // An iterator that has ended means: go on at the slowest pace there is.
+            let delay = delays.next().unwrap_or(crate::settings::SLOWEST_PACE);
+            now + crate::settings::sane(delay).max(crate::settings::FASTEST_PACE)
+        });
+        self.failing = Some(Failing {
+            error,
+            permanent,
+            not_before,
+            delays,
+        });
+    }
+
+    /// Makes sure that the upkeep looks again at this instant or earlier.
+    pub(crate) fn wake_upkeep_by(&mut self, at: Option<Instant>, orders: &mut Orders<C>) {
+        if let Some(at) = at
+            && self.alarm.is_none_or(|alarm| at < alarm)
+        {
+            self.alarm = Some(at);
+            orders.push(Order::Upkeep);
+        }
+    }
+}

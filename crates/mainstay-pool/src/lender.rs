@@ -1,0 +1,223 @@
+//! Why a lender between ledger and world: the ledger only decides. The lender owns the lock, the
+//! connector and the runtime, visits the ledger with the time of day, and carries out what it
+//! ordered once the lock is released. Every connection outside the ledger travels with a [`Claim`],
+//! which frees the slot if whoever holds it disappears.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use crate::connector::Connector;
+use crate::ledger::Ledger;
+use crate::observer::{Event, Observer};
+use crate::orders::{Order, Orders};
+use crate::settings::Settings;
+use crate::{errands, upkeep};
+
+pub(crate) type LedgerOf<K> = Ledger<<K as Connector>::Connection, <K as Connector>::Error>;
+pub(crate) type OrdersOf<K> = Orders<<K as Connector>::Connection>;
+
+/// Everything that the clones of a pool, its leases and its tasks have in common.
+pub(crate) struct Lender<K: Connector> {
+    ledger: Mutex<LedgerOf<K>>,
+    pub(crate) connector: K,
+    /// As built; the limit in force is the ledger's.
+    pub(crate) settings: Settings,
+    observer: Option<Arc<dyn Observer>>,
+    runtime: OnceLock<Handle>,
+    /// Rings when the upkeep has to look earlier than it planned.
+    bell: Arc<Notify>,
+    upkeep_runs: AtomicBool,
+    /// Tells futures that watch the counts that something changed.
+    pub(crate) changed: Notify,
+    /// Turns true when the pool closes: whatever has no user stops at once.
+    pub(crate) stop: watch::Sender<bool>,
+}
+
+impl<K: Connector> Lender<K> {
+    pub(crate) fn new(
+        connector: K,
+        settings: Settings,
+        observer: Option<Arc<dyn Observer>>,
+        random: fastrand::Rng,
+    ) -> Arc<Self> {
+        let lender = Arc::new(Self {
+            ledger: Mutex::new(Ledger::new(settings.clone(), random)),
+            connector,
+            settings,
+            observer,
+            runtime: OnceLock::new(),
+            bell: Arc::new(Notify::new()),
+            upkeep_runs: AtomicBool::new(false),
+            changed: Notify::new(),
+            stop: watch::Sender::new(false),
+        });
+        lender.has_runtime();
+        lender
+    }
+
+    /// Whether tasks can be spawned; remembers the first runtime it meets, so that a lease may be
+    /// dropped on any thread.
+    pub(crate) fn has_runtime(&self) -> bool {
+        if self.runtime.get().is_some() {
+            return true;
+        }
+        match Handle::try_current() {
+            Ok(handle) => {
+                self.runtime.get_or_init(|| handle);
+                true
+            }
+            Err(_) => false,
+        }
+    }
+
+    /// The ledger, to be read. Nothing panics under this lock; if something did, the counts are
+    /// still the best there is.
+    pub(crate) fn ledger(&self) -> MutexGuard<'_, LedgerOf<K>> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Visits the ledger and carries out what it orders.
+    pub(crate) fn visit<R>(
+        self: &Arc<Self>,
+        visit: impl FnOnce(&mut LedgerOf<K>, Instant, &mut OrdersOf<K>) -> R,
+    ) -> R {
+        let now = Instant::now();
+        let mut orders = Orders::new();
+        let mut ledger = self.ledger();
+        let result = visit(&mut ledger, now, &mut orders);
+        let watched = ledger.watchers > 0;
+        drop(ledger);
+        self.carry_out(orders);
+        if watched {
+            self.changed.notify_waiters();
+        }
+        result
+    }
+
+    fn carry_out(self: &Arc<Self>, orders: OrdersOf<K>) {
+        for order in orders {
+            match order {
+                Order::Wake(waker) => waker.wake(),
+                Order::Connect { index, tag } => {
+                    self.spawn(errands::connect(self.claim(index), tag));
+                }
+                Order::Check { index, connection } => {
+                    self.spawn(errands::check(self.claim(index), connection));
+                }
+                Order::Clean { index, connection } => {
+                    self.spawn(errands::clean(self.claim(index), connection));
+                }
+                Order::Close {
+                    index,
+                    connection,
+                    reason,
+                } => {
+                    self.spawn(errands::close(self.claim(index), connection, reason));
+                }
+                Order::Upkeep => self.ring(),
+                Order::Forget(hook) => drop(hook),
+                Order::Tell(event) => self.tell(&event),
+            }
+        }
+    }
+
+    pub(crate) fn claim(self: &Arc<Self>, index: usize) -> Claim<K> {
+        Claim {
+            lender: Arc::clone(self),
+            index,
+            open: true,
+        }
+    }
+
+    /// Spawns an errand. Without a runtime it is dropped, and its claim frees the slot.
+    pub(crate) fn spawn(
+        &self,
+        errand: impl Future<Output = ()> + Send + 'static,
+    ) -> Option<JoinHandle<()>> {
+        self.runtime.get().map(|runtime| runtime.spawn(errand))
+    }
+
+    /// Wakes the upkeep, which begins with the first ring.
+    fn ring(self: &Arc<Self>) {
+        if !self.upkeep_runs.swap(true, Ordering::AcqRel) {
+            self.spawn(upkeep::run(Arc::downgrade(self), Arc::clone(&self.bell)));
+        }
+        self.bell.notify_one();
+    }
+
+    /// The upkeep has ended; the next ring begins another one.
+    pub(crate) fn upkeep_ended(&self) {
+        self.ledger().alarm = None;
+        self.upkeep_runs.store(false, Ordering::Release);
+    }
+
+    pub(crate) fn tell(&self, event: &Event) {
+        if let Event::LongHold { site, held } = event {
+            let pool = &*self.settings.name;
+            tracing::warn!(pool, %site, ?held, "a connection has been held for long");
+        }
+        if let Event::ReturnedAfterLongHold { site, held } = event {
+            let pool = &*self.settings.name;
+            tracing::info!(pool, %site, ?held, "a connection held for long was returned");
+        }
+        if let Some(observer) = &self.observer {
+            observer.on_event(event);
+        }
+    }
+
+    /// Whether building an event is worth it.
+    pub(crate) fn is_observed(&self) -> bool {
+        self.observer.is_some()
+    }
+}
+
+impl<K: Connector> Drop for Lender<K> {
+    fn drop(&mut self) {
+        // Without this the upkeep would sleep until its next deadline before it noticed.
+        self.bell.notify_one();
+    }
+}
+
+/// The duty to account for one slot. Whoever takes a connection out of the ledger owns it before the
+/// first await; dropped without being settled, it frees the slot.
+pub(crate) struct Claim<K: Connector> {
+    pub(crate) lender: Arc<Lender<K>>,
+    pub(crate) index: usize,
+    open: bool,
+}
+
+impl<K: Connector> Claim<K> {
+    /// Accounts for the slot. Later calls are ordinary visits.
+    pub(crate) fn settle<R>(
+        &mut self,
+        visit: impl FnOnce(&mut LedgerOf<K>, usize, Instant, &mut OrdersOf<K>) -> R,
+    ) -> R {
+        self.open = false;
+        let index = self.index;
+        self.lender
+            .visit(|ledger, now, orders| visit(ledger, index, now, orders))
+    }
+
+    /// Leaves the accounting to another claim on the same slot.
+    pub(crate) fn pass_on(&mut self) -> Self {
+        let open = std::mem::replace(&mut self.open, false);
+        Self {
+            lender: Arc::clone(&self.lender),
+            index: self.index,
+            open,
+        }
+    }
+}
+
+impl<K: Connector> Drop for Claim<K> {
+    fn drop(&mut self) {
+        if self.open {
+            self.settle(|ledger, index, now, orders| ledger.forfeit(now, index, orders));
+        }
+    }
+}

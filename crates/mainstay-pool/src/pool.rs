@@ -1,0 +1,162 @@
+//! Why a thin face: the pool itself decides nothing. It is a cheap clone of the way to its lender,
+//! with one method for each thing a caller or an operator may ask for.
+
+use std::fmt;
+use std::panic::Location;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::acquire;
+use crate::builder::Builder;
+use crate::connector::{Connector, Tag};
+use crate::error::AcquireError;
+use crate::lease::Lease;
+use crate::lender::Lender;
+use crate::settings;
+use crate::status::{Holder, Status};
+use crate::waiters::{Priority, Request};
+
+/// Owns the connections of one database and lends them. A cheap clone: all clones are one pool.
+///
+/// When the last clone and the last lease are gone, idle connections are dropped; for an orderly end
+/// call [`close`](Self::close).
+pub struct Pool<K: Connector> {
+    pub(crate) lender: Arc<Lender<K>>,
+}
+
+impl<K: Connector> Pool<K> {
+    /// Begins to build a pool that opens its connections with this connector.
+    pub fn builder(connector: K) -> Builder<K> {
+        Builder::new(connector)
+    }
+
+    pub(crate) fn new(lender: Arc<Lender<K>>) -> Self {
+        Self { lender }
+    }
+
+    /// Waits for a connection, at most until the deadline, which bounds queueing, checking and
+    /// connecting together. The caller's place in the source is kept for [`holders`](Self::holders).
+    ///
+    /// # Errors
+    ///
+    /// Says why there was none: [`Cause`](crate::Cause).
+    ///
+    /// # Cancel safety
+    ///
+    /// May be dropped at any await: a connection that was just handed over goes to the next waiter,
+    /// one that is being opened or checked for the caller goes to whoever needs it.
+    #[track_caller]
+    pub fn acquire(
+        &self,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<Lease<K>, AcquireError<K::Error>>> + Send + use<'_, K> {
+        acquire::acquire(&self.lender, Request::until(deadline))
+    }
+
+    /// Like [`acquire`](Self::acquire), with a preferred setting and a priority.
+    ///
+    /// # Errors
+    ///
+    /// Says why there was none: [`Cause`](crate::Cause).
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`acquire`](Self::acquire).
+    pub fn acquire_with(
+        &self,
+        request: Request,
+    ) -> impl Future<Output = Result<Lease<K>, AcquireError<K::Error>>> + Send + use<'_, K> {
+        acquire::acquire(&self.lender, request)
+    }
+
+    /// Takes an idle connection that needs no check, if there is one and nobody waits.
+    #[track_caller]
+    #[must_use]
+    pub fn try_acquire(&self, prefer: Option<Tag>) -> Option<Lease<K>> {
+        let request = Request {
+            deadline: Instant::now(),
+            prefer,
+            priority: Priority::Interactive,
+            site: Location::caller(),
+        };
+        acquire::try_acquire(&self.lender, &request)
+    }
+
+    /// The pool at this instant; the counts agree with each other.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        self.lender.ledger().status()
+    }
+
+    /// The leases that are out, longest first.
+    #[must_use]
+    pub fn holders(&self) -> Vec<Holder> {
+        self.lender.ledger().holders(Instant::now())
+    }
+
+    /// The most recent failure to connect and its age, kept after connecting succeeded again.
+    #[must_use]
+    pub fn last_connect_error(&self) -> Option<(K::Error, Duration)> {
+        self.lender.ledger().last_error(Instant::now())
+    }
+
+    /// The connector this pool was built with.
+    #[must_use]
+    pub fn connector(&self) -> &K {
+        &self.lender.connector
+    }
+
+    /// Begins a new generation: connections opened before are not lent again. Idle ones are closed
+    /// at once, lent ones as they come back. Returns the new generation.
+    pub fn bump_generation(&self) -> u64 {
+        self.lender
+            .visit(|ledger, now, orders| ledger.bump_generation(now, orders))
+    }
+
+    /// Replaces every connection within this interval, spread over it: for new credentials or a
+    /// moved server that may be left at leisure.
+    pub fn retire_all(&self, over: Duration) {
+        let over = settings::sane(over);
+        self.lender
+            .visit(|ledger, now, orders| ledger.retire_all(now, over, orders));
+    }
+
+    /// Lets every connection that is idle now be checked before it is lent again: for the moment in
+    /// which one of its siblings was lost.
+    pub fn check_all(&self) {
+        self.lender.ledger().suspect_all();
+    }
+
+    /// Changes the limit (at least 1). Connections above it are closed as they become idle, so there
+    /// may be more than the limit until then.
+    pub fn resize(&self, limit: usize) {
+        self.lender
+            .visit(|ledger, now, orders| ledger.resize(now, limit, orders));
+    }
+
+    /// Whether the pool was closed.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.lender.ledger().closed
+    }
+}
+
+impl<K: Connector> Clone for Pool<K> {
+    fn clone(&self) -> Self {
+        Self {
+            lender: Arc::clone(&self.lender),
+        }
+    }
+}
+
+impl<K: Connector> fmt::Debug for Pool<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = &self.lender.settings.name;
+        f.debug_struct("Pool")
+            .field("name", name)
+            .field("status", &self.status())
+            .finish()
+    }
+}

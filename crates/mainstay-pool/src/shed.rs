@@ -1,0 +1,117 @@
+//! Why refuse anybody: first come, first served under sustained overload serves everyone just after
+//! they gave up, and useful work drops to nothing. Two rules repair that. *Slack*: a waiter that has
+//! less time left than a connection is usually held for could not use one. *Standing queue*
+//! (controlled delay): if even the shortest wait of a whole interval was above the target, the queue
+//! is not a burst; waiters older than twice the target are refused until it drains.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::error::ShedReason;
+use crate::ledger::Ledger;
+use crate::observer::Event;
+use crate::orders::{Order, Orders};
+use crate::settings::Shedding;
+use crate::waiters::{Answer, Priority};
+
+/// The memory of both rules.
+pub(crate) struct Shedder {
+    rule: Shedding,
+    /// When the present interval ends; `None` while nobody waits.
+    ends: Option<Instant>,
+    /// The shortest wait of those served in the present interval.
+    shortest: Option<Duration>,
+    standing: bool,
+    /// A running estimate of the time that 95 of 100 leases are held for at most.
+    usual_hold: Duration,
+}
+
+impl Shedder {
+    pub(crate) fn new(rule: Shedding) -> Self {
+        Self {
+            rule,
+            ends: None,
+            shortest: None,
+            standing: false,
+            usual_hold: Duration::ZERO,
+        }
+    }
+
+    /// Moves the estimate a small step up or down, 19 times as far up: it rests at the 95th percentile.
+    pub(crate) fn on_held(&mut self, held: Duration) {
+        let step = self.usual_hold.max(Duration::from_millis(1)) / 20;
+        self.usual_hold = if held > self.usual_hold {
+            self.usual_hold + step
+        } else {
+            self.usual_hold.saturating_sub(step / 19)
+        };
+    }
+
+    /// Somebody waits: says when the interval ends.
+    pub(crate) fn on_join(&mut self, now: Instant, waiting: usize) -> Option<Instant> {
+        if waiting == 0 {
+            return None;
+        }
+        Some(*self.ends.get_or_insert(now + self.rule.interval))
+    }
+
+    /// When the interval ends, if one runs.
+    pub(crate) fn ends(&self) -> Option<Instant> {
+        self.ends
+    }
+
+    /// Looks at the queue and says whether it stands. `wait` is the longest wait, `None` if nobody
+    /// waits; `serving` if the one that waits longest is about to be served.
+    fn look(&mut self, now: Instant, wait: Option<Duration>, serving: bool) -> bool {
+        let Some(wait) = wait else {
+            (self.ends, self.shortest, self.standing) = (None, None, false);
+            return false;
+        };
+        let ends = *self.ends.get_or_insert(now + self.rule.interval);
+        if now >= ends {
+            // Nobody was served in the whole interval: then the longest wait is also the shortest.
+            self.standing = self.shortest.unwrap_or(wait) > self.rule.target;
+            self.ends = Some(now + self.rule.interval);
+            self.shortest = None;
+        }
+        if serving {
+            self.shortest = Some(self.shortest.map_or(wait, |shortest| shortest.min(wait)));
+        }
+        self.standing
+    }
+}
+
+impl<C, E: Clone> Ledger<C, E> {
+    /// Refuses those who could not be served in time, batch work first.
+    pub(crate) fn shed(&mut self, now: Instant, serving: bool, orders: &mut Orders<C>) {
+        let waiting = self.waiters.waiting() > 0;
+        let wait = waiting.then(|| self.waiters.longest_wait(now));
+        let Some(shedder) = &mut self.shedder else {
+            return;
+        };
+        let standing = shedder.look(now, wait, serving);
+        let (target, usual_hold) = (shedder.rule.target, shedder.usual_hold);
+        for (priority, longest) in [
+            (Priority::Batch, target),
+            (Priority::Interactive, 2 * target),
+        ] {
+            while let Some(key) = self.waiters.first(priority) {
+                let since = self.waiters.since(key);
+                let deadline = self.waiters.request(key).deadline;
+                let slack = usual_hold.min(deadline.saturating_duration_since(since) / 4);
+                let reason = if deadline.saturating_duration_since(now) < slack {
+                    ShedReason::Slack
+                } else if standing && now.saturating_duration_since(since) > longest {
+                    ShedReason::Standing
+                } else {
+                    break;
+                };
+                self.totals.shed += 1;
+                let waker = self.waiters.answer(key, Answer::Shed(reason));
+                orders.extend(waker.map(Order::Wake));
+                orders.push(Order::Tell(Event::Shed(reason)));
+            }
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! Why slots: capacity is lost when a connection exists that nobody counts. Every connection, from
+//! the first attempt to open it until the other side has let go, owns a slot; one function, `shift`,
+//! moves a slot between phases and keeps the counts, so the counts always add up.
+
+use std::panic::Location;
+
+use tokio::time::Instant;
+
+use crate::connector::Tag;
+
+/// Called when a lease must end: the pool is closing and its grace is over.
+pub(crate) type CancelHook = Box<dyn FnOnce() + Send>;
+
+/// Where a connection is in its life.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Phase {
+    /// No connection. → `Connecting`
+    Vacant,
+    /// Being opened. → `Idle` or `Lent` (through `Idle`), `Closing` when unwanted, `Vacant` when it failed.
+    Connecting,
+    /// In the ledger's hands. → `Lent`, `Checking`, `Closing`
+    Idle,
+    /// In a user's hands. → `Idle`, `Cleaning`, `Closing`, `Vacant` when detached or lost.
+    Lent,
+    /// In a checking task's hands. → `Idle`, `Closing`
+    Checking,
+    /// In a cleaning task's hands. → `Idle`, `Closing`
+    Cleaning,
+    /// In a closing task's hands. → `Vacant`
+    Closing,
+}
+
+pub(crate) struct Slot<C> {
+    phase: Phase,
+    /// Present exactly while idle and in the stack.
+    pub(crate) connection: Option<C>,
+    /// Which connection this is; slots are used again, serial numbers are not.
+    pub(crate) serial: u64,
+    pub(crate) generation: u64,
+    /// When the phase began.
+    pub(crate) since: Instant,
+    /// When the connection ends, fixed at birth.
+    pub(crate) expires: Option<Instant>,
+    pub(crate) tag: Tag,
+    /// Where the present or last lease was acquired.
+    pub(crate) site: &'static Location<'static>,
+    /// Must be checked before it is lent, however short it was idle.
+    pub(crate) suspect: bool,
+    /// The connection this one was opened to replace: slot and serial number.
+    pub(crate) replaces: Option<(usize, u64)>,
+    /// A connection is being opened to replace this one.
+    pub(crate) has_successor: bool,
+    /// Its replacement is there: close it as soon as it is idle.
+    pub(crate) superseded: bool,
+    /// The present lease was reported as held for long.
+    pub(crate) warned: bool,
+    pub(crate) on_cancel: Option<CancelHook>,
+}
+
+impl<C> Slot<C> {
+    pub(crate) fn is_lent(&self) -> bool {
+        self.phase == Phase::Lent
+    }
+}
+
+/// All slots, and the stack of the idle ones.
+pub(crate) struct Slots<C> {
+    slots: Vec<Slot<C>>,
+    free: Vec<usize>,
+    /// Last in, first out: caches stay warm and the rest may grow old and be closed.
+    stack: Vec<usize>,
+    counts: [usize; 7],
+    serial: u64,
+}
+
+impl<C> Slots<C> {
+    pub(crate) fn new() -> Self {
+        Self {
+            slots: Vec::new(),
+            free: Vec::new(),
+            stack: Vec::new(),
+            counts: [0; 7],
+            serial: 0,
+        }
+    }
+
+    pub(crate) fn count(&self, phase: Phase) -> usize {
+        self.counts[phase as usize]
+    }
+
+    /// Slots that hold a connection in any phase.
+    pub(crate) fn in_use(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    /// Connections that are of use now or soon: all but those being closed.
+    pub(crate) fn live(&self) -> usize {
+        self.in_use() - self.count(Phase::Closing)
+    }
+
+    /// Connections on their way to a waiter.
+    pub(crate) fn arriving(&self) -> usize {
+        self.count(Phase::Connecting) + self.count(Phase::Checking)
+    }
+
+    /// Takes a vacant slot for a connection that is about to be opened.
+    pub(crate) fn occupy(&mut self, now: Instant, generation: u64, tag: Tag) -> usize {
+        self.serial += 1;
+        let slot = Slot {
+            phase: Phase::Vacant,
+            connection: None,
+            serial: self.serial,
+            generation,
+            since: now,
+            expires: None,
+            tag,
+            site: Location::caller(),
+            suspect: false,
+            replaces: None,
+            has_successor: false,
+            superseded: false,
+            warned: false,
+            on_cancel: None,
+        };
+        let index = if let Some(index) = self.free.pop() {
+            self.slots[index] = slot;
+            index
+        } else {
+            self.slots.push(slot);
+            self.slots.len() - 1
+        };
+        self.shift(index, Phase::Connecting, now);
+        index
+    }
+
+    /// The only place where a phase changes.
+    pub(crate) fn shift(&mut self, index: usize, to: Phase, now: Instant) {
+        let slot = &mut self.slots[index];
+        let from = std::mem::replace(&mut slot.phase, to);
+        slot.since = now;
+        if from != Phase::Vacant {
+            self.counts[from as usize] -= 1;
+        }
+        if to == Phase::Vacant {
+            self.free.push(index);
+        } else {
+            self.counts[to as usize] += 1;
+        }
+    }
+
+    /// Puts a connection on top of the stack.
+    pub(crate) fn push_idle(&mut self, index: usize, connection: C, now: Instant) {
+        self.shift(index, Phase::Idle, now);
+        self.slots[index].connection = Some(connection);
+        self.stack.push(index);
+    }
+
+    /// Takes the connection at this height of the stack and moves its slot on.
+    pub(crate) fn take_idle(
+        &mut self,
+        height: usize,
+        to: Phase,
+        now: Instant,
+    ) -> Option<(usize, C)> {
+        if height >= self.stack.len() {
+            return None;
+        }
+        let index = self.stack.remove(height);
+        let connection = self.slots[index].connection.take()?;
+        self.shift(index, to, now);
+        Some((index, connection))
+    }
+
+    /// The highest idle connection that fits.
+    pub(crate) fn highest(&self, fits: impl Fn(&Slot<C>) -> bool) -> Option<usize> {
+        self.stack
+            .iter()
+            .rposition(|&index| fits(&self.slots[index]))
+    }
+
+    /// The lowest idle connection (the one unused for longest) that fits.
+    pub(crate) fn lowest(&self, fits: impl Fn(&Slot<C>) -> bool) -> Option<usize> {
+        self.stack
+            .iter()
+            .position(|&index| fits(&self.slots[index]))
+    }
+
+    /// The slot at this height, if the stack is that high.
+    pub(crate) fn at_height(&self, height: usize) -> Option<usize> {
+        self.stack.get(height).copied()
+    }
+
+    /// Where in the stack this slot lies.
+    pub(crate) fn height(&self, index: usize) -> Option<usize> {
+        self.stack.iter().position(|&other| other == index)
+    }
+
+    pub(crate) fn phase(&self, index: usize) -> Phase {
+        self.slots[index].phase
+    }
+
+    pub(crate) fn slot(&self, index: usize) -> &Slot<C> {
+        &self.slots[index]
+    }
+
+    pub(crate) fn slot_mut(&mut self, index: usize) -> &mut Slot<C> {
+        &mut self.slots[index]
+    }
+
+    /// All slots in this phase, by index.
+    pub(crate) fn in_phase(&self, phase: Phase) -> impl Iterator<Item = (usize, &Slot<C>)> {
+        self.slots
+            .iter()
+            .enumerate()
+            .filter(move |(_, slot)| slot.phase == phase)
+    }
+
+    /// All slots that hold a connection, to be changed.
+    pub(crate) fn occupied_mut(&mut self) -> impl Iterator<Item = &mut Slot<C>> {
+        self.slots
+            .iter_mut()
+            .filter(|slot| slot.phase != Phase::Vacant)
+    }
+}
