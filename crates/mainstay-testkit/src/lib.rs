@@ -1,1 +1,25 @@
-//! (module docs follow)
+//! A test against a pretended database proves that the pretence works. This crate makes the real
+//! thing cheap enough for every test: a PostgreSQL server of its own in about a second, gone with
+//! the test process however that ends, and a wire in front of it that can be cut at any byte.
+//!
+//! * [`cluster`]: throw-away PostgreSQL clusters, and a fresh database for each test.
+//! * [`proxy`]: a TCP proxy that refuses, stalls, delays and cuts.
+//! * [`wait_for`]: the one place where a test may poll.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), mainstay_testkit::cluster::Error> {
+//! let database = mainstay_testkit::database().await?;
+//! println!("{}", database.url()); // postgres://postgres:…@127.0.0.1:21034/test_1234_0
+//! # Ok(())
+//! # }
+//! ```
+
+pub mod cluster;
+pub mod proxy;
+
+mod port;
+mod wait;
+
+pub use cluster::{Cluster, TestDatabase, database, shared_cluster};
+pub use proxy::Proxy;
+pub use wait::{TimedOut, wait_for, wait_for_blocking};

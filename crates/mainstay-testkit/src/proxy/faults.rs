@@ -1,0 +1,139 @@
+//! The faults that are in force: written by the test, read by every connection before each step.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+/// A way through the proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// What clients send.
+    ToTarget,
+    /// What the target answers.
+    FromTarget,
+}
+
+/// Shared between the proxy's handle and its connections.
+#[derive(Debug)]
+pub(super) struct Faults {
+    flowing: watch::Sender<bool>,
+    latency: Mutex<Duration>,
+    cut: Mutex<Option<Cut>>,
+    open: AtomicUsize,
+    accepted: AtomicU64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Cut {
+    left: u64,
+    direction: Direction,
+}
+
+/// How many bytes of a piece may pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Passage {
+    All,
+    /// This many, then the connection is to be cut.
+    Only(usize),
+}
+
+impl Default for Faults {
+    fn default() -> Self {
+        Self {
+            flowing: watch::Sender::new(true),
+            latency: Mutex::default(),
+            cut: Mutex::default(),
+            open: AtomicUsize::new(0),
+            accepted: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Faults {
+    pub(super) fn flow(&self, flowing: bool) {
+        self.flowing.send_replace(flowing);
+    }
+
+    /// Returns at once unless the proxy is a black hole, then when it no longer is.
+    pub(super) async fn until_flowing(&self) {
+        let mut flowing = self.flowing.subscribe();
+        // Fails only when the sender is gone, and the sender is ours.
+        flowing.wait_for(|flowing| *flowing).await.ok(); // see above
+    }
+
+    pub(super) fn set_latency(&self, delay: Duration) {
+        *self.latency.lock().unwrap_or_else(PoisonError::into_inner) = delay;
+    }
+
+    pub(super) fn latency(&self) -> Duration {
+        *self.latency.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn cut_after(&self, bytes: u64, direction: Direction) {
+        let mut cut = self.cut.lock().unwrap_or_else(PoisonError::into_inner);
+        *cut = Some(Cut {
+            left: bytes,
+            direction,
+        });
+    }
+
+    /// Counts a piece against the pending cut. The piece that the cut falls into uses it up.
+    pub(super) fn pass(&self, direction: Direction, length: usize) -> Passage {
+        let mut pending = self.cut.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(cut) = pending.as_mut().filter(|cut| cut.direction == direction) else {
+            return Passage::All;
+        };
+        match usize::try_from(cut.left) {
+            Ok(left) if left < length => {
+                *pending = None;
+                Passage::Only(left)
+            }
+            _ => {
+                cut.left -= length as u64;
+                Passage::All
+            }
+        }
+    }
+
+    pub(super) fn open_links(&self) -> usize {
+        self.open.load(Ordering::Acquire)
+    }
+
+    pub(super) fn accepted(&self) -> u64 {
+        self.accepted.load(Ordering::Acquire)
+    }
+
+    /// Counts a connection for as long as the answer lives.
+    pub(super) fn count_link(self: &Arc<Self>) -> CountedLink {
+        self.open.fetch_add(1, Ordering::AcqRel);
+        self.accepted.fetch_add(1, Ordering::AcqRel);
+        CountedLink(Arc::clone(self))
+    }
+}
+
+/// One open connection in the count.
+#[derive(Debug)]
+pub(super) struct CountedLink(Arc<Faults>);
+
+impl Drop for CountedLink {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cut_counts_its_own_direction_and_happens_once() {
+        let faults = Faults::default();
+        faults.cut_after(5, Direction::FromTarget);
+        assert_eq!(faults.pass(Direction::ToTarget, 100), Passage::All);
+        assert_eq!(faults.pass(Direction::FromTarget, 5), Passage::All);
+        assert_eq!(faults.pass(Direction::FromTarget, 1), Passage::Only(0));
+        assert_eq!(faults.pass(Direction::FromTarget, 100), Passage::All);
+    }
+}
