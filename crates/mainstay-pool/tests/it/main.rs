@@ -1,0 +1,13 @@
+#![allow(missing_docs, clippy::unwrap_used)]
+//! What the pool promises, one file per behaviour, in virtual time and without any database.
+
+mod acquire;
+mod cancel;
+mod close;
+mod control;
+mod faults;
+mod lifetime;
+mod limits;
+mod model;
+mod overload;
+mod script;
