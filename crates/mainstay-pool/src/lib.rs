@@ -75,6 +75,8 @@ mod slots;
 mod waiters;
 
 mod ledger;
+#[cfg(test)]
+mod ledger_tests;
 
 mod control;
 mod shed;

@@ -11,3 +11,4 @@ mod limits;
 mod model;
 mod overload;
 mod script;
+mod threads;

@@ -38,7 +38,7 @@ async fn offered(pool: &Pool<Script>, gap: Duration) -> usize {
 
 #[tokio::test(start_paused = true)]
 async fn shedding_keeps_the_work_useful_under_three_times_the_capacity() {
-    // Ten connections, 20 ms each: a fifth of capacity is a call every 10 ms; here three each 6 ms.
+    // Three connections and 20 ms a call: one every 7 ms is the capacity, three times that is offered.
     let pool = |shedding: Option<Shedding>| {
         Script::default()
             .pool()
