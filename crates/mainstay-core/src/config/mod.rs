@@ -6,11 +6,28 @@
 //!
 //! Precedence: builder, then `DB_*`, then the URL, then the default. Nothing here reads the
 //! process environment; the facade hands the variables in.
+//!
+//! In reading order: `table` lists every parameter once, `form` says what a value looks like, `url`
+//! with `postgres_url` and `sqlite_url` takes a URL apart, `variables` adds the environment,
+//! `draft` settles what parameters mean together, and `check` is what must hold at the end.
 
+mod check;
 mod defaults;
+mod draft;
+mod duration;
+mod form;
+mod parameters;
+mod postgres_url;
 mod secret;
+mod sqlite_url;
+mod suggest;
+mod table;
 mod target;
+mod url;
+mod variables;
 
+pub use defaults::default_connection_limit;
+pub use parameters::{Applies, PARAMETERS, Parameter, parameters_in_markdown};
 pub use secret::Secret;
 pub use target::{
     ChannelBinding, Durability, Host, PostgresTarget, SqlitePath, SqliteTarget, SslMode, Target,
@@ -18,6 +35,8 @@ pub use target::{
 };
 
 use crate::backend::Isolation;
+use crate::error::{Kind, Report};
+use draft::Draft;
 use std::time::Duration;
 
 /// Everything that can be configured, checked and with its defaults filled in.
@@ -65,4 +84,9 @@ pub struct Config {
     pub long_hold: Option<Duration>,
     /// How long `close` waits for leases before it cancels what runs.
     pub close_grace: Duration,
+}
+
+/// The beginning of every error here.
+fn refusal(message: impl Into<std::borrow::Cow<'static, str>>) -> Report {
+    Report::new(Kind::Config, message)
 }
