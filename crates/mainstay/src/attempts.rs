@@ -1,0 +1,81 @@
+//! The only place that repeats anything.
+//!
+//! A retry loop in every method is how a layer ends up booking twice: each loop knows a little, and
+//! none knows everything. Here the class of the failure, the work at hand, the deadline and the
+//! budget meet, once.
+
+use mainstay_core::{Class, Deadline, Error, Evidence};
+use mainstay_resilience::{Decision, Retrier, Work};
+use tokio::time::Instant;
+
+/// The attempts of one call.
+pub(crate) struct Attempts<'e> {
+    retrier: &'e Retrier,
+    deadline: Deadline,
+    number: u32,
+}
+
+impl<'e> Attempts<'e> {
+    pub(crate) fn new(retrier: &'e Retrier, deadline: Deadline) -> Self {
+        Self {
+            retrier,
+            deadline,
+            number: 1,
+        }
+    }
+
+    /// The number of the present attempt, the first is 1.
+    pub(crate) fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// Takes note of a success: it earns tokens for later.
+    pub(crate) fn succeeded(&self) {
+        self.retrier.on_success();
+    }
+
+    /// Decides about a failure: waits and answers `Ok` when the work is to be done again, or answers
+    /// the error.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`again`](Self::again).
+    pub(crate) async fn after(&mut self, error: Error, work: Work) -> Result<(), Error> {
+        if self.again(error.class(), error.evidence(), work).await {
+            return Ok(());
+        }
+        let attempts = self.number;
+        Err(error.into_report().attempts(attempts).into())
+    }
+
+    /// Decides about a failure: waits and answers true when the work is to be done again.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future ends the call; a token that was paid stays paid.
+    pub(crate) async fn again(&mut self, class: Class, evidence: Evidence, work: Work) -> bool {
+        let decision = self.retrier.decide(
+            Instant::now(),
+            self.number,
+            class,
+            evidence,
+            work,
+            self.deadline,
+            &mut fastrand::Rng::new(),
+        );
+        match decision {
+            Decision::Again { after } => {
+                let (attempt, class) = (self.number, class.as_str());
+                tracing::debug!(attempt, class, delay = ?after, "trying again");
+                crate::metrics::retried(class);
+                self.number += 1;
+                tokio::time::sleep(after).await;
+                true
+            }
+            Decision::Stop(reason) => {
+                tracing::trace!(reason = reason.as_str(), "not trying again");
+                false
+            }
+        }
+    }
+}

@@ -1,0 +1,370 @@
+//! The handle that an application holds.
+
+use crate::attempts::Attempts;
+use crate::builder::Builder;
+use crate::engine::Engine;
+use crate::one_shot::{too_late, with_margin};
+use crate::system;
+use mainstay_core::backend::{Backend, Begin, Call, Info, Lane, Progress, System};
+use mainstay_core::error::Report;
+use mainstay_core::{Config, Deadline, Error, IntoParams, Kind, Result, Statement};
+use mainstay_resilience::Work;
+use std::future::Future;
+use std::panic::Location;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::OnceCell;
+use tokio::time::{Instant, timeout_at};
+
+static GLOBAL: OnceCell<Database> = OnceCell::const_new();
+
+/// One database: a cheap clone, shared by everything in a process that talks to it.
+///
+/// Dropping the last clone closes the connections without waiting; [`close`](Self::close) ends in
+/// order.
+#[derive(Clone, Debug)]
+pub struct Database {
+    engine: Arc<Engine>,
+    deadline: Option<Deadline>,
+}
+
+impl Database {
+    /// Opens the database that `DATABASE_URL` and `DB_*` describe, verifies that it answers and
+    /// opens the minimum of connections.
+    ///
+    /// # Errors
+    ///
+    /// [`Kind::Config`] naming the variable or parameter; what the database answers when it is
+    /// asked for the first time.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes what was opened.
+    pub async fn from_env() -> Result<Self> {
+        Builder::from_env()?.open().await
+    }
+
+    /// Opens the database of a URL, verifies that it answers and opens the minimum of connections.
+    /// The environment is not read.
+    ///
+    /// # Errors
+    ///
+    /// As [`from_env`](Self::from_env).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes what was opened.
+    pub async fn connect(url: &str) -> Result<Self> {
+        Self::builder(url).open().await
+    }
+
+    /// Starts a configuration: the URL first, the builder's settings over it.
+    #[must_use]
+    pub fn builder(url: &str) -> Builder {
+        Builder::from_url(url)
+    }
+
+    /// The process's own database, opened from the environment by the first caller.
+    ///
+    /// # Errors
+    ///
+    /// As [`from_env`](Self::from_env); the next caller tries again.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: another caller takes over the opening.
+    pub async fn global() -> Result<&'static Self> {
+        GLOBAL.get_or_try_init(Self::from_env).await
+    }
+
+    /// A database on a backend of one's own. Nothing is opened until it is used.
+    #[must_use]
+    pub fn with_backend(config: Config, backend: Arc<dyn Backend>) -> Self {
+        Self {
+            engine: Engine::new(config, backend),
+            deadline: None,
+        }
+    }
+
+    /// The backend that serves this handle.
+    #[must_use]
+    pub fn backend(&self) -> Arc<dyn Backend> {
+        Arc::clone(&self.engine.backend)
+    }
+
+    pub(crate) fn from_config(config: Config) -> Result<Self> {
+        config.check()?;
+        let backend = system::backend(&config)?;
+        Ok(Self::with_backend(config, backend))
+    }
+
+    pub(crate) fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+
+    pub(crate) fn own_deadline(&self) -> Option<Deadline> {
+        self.deadline
+    }
+
+    /// The earlier of the handle's deadline and a call's timeout.
+    pub(crate) fn deadline_for(&self, timeout: Option<Duration>) -> Deadline {
+        let timeout = match (timeout, self.deadline) {
+            (None, Some(deadline)) => return deadline,
+            (None, None) => self.engine.config.timeout,
+            (Some(timeout), _) => timeout,
+        };
+        let own = Deadline::from_now(timeout);
+        self.deadline.map_or(own, |deadline| deadline.earliest(own))
+    }
+
+    /// A view of the same database on which every call ends by `at`: for the middleware that knows
+    /// until when a request is worth answering.
+    #[must_use]
+    pub fn with_deadline(&self, at: Instant) -> Self {
+        let at = Deadline::at(at);
+        let deadline = self.deadline.map_or(at, |deadline| deadline.earliest(at));
+        Self {
+            engine: Arc::clone(&self.engine),
+            deadline: Some(deadline),
+        }
+    }
+
+    /// The configuration in force.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.engine.config
+    }
+
+    /// Which database system it is.
+    #[must_use]
+    pub fn system(&self) -> System {
+        self.engine.backend.system()
+    }
+
+    /// Where the database is, without user and password.
+    #[must_use]
+    pub fn target(&self) -> &str {
+        self.engine.backend.target()
+    }
+
+    /// Since when this handle exists.
+    #[must_use]
+    pub fn uptime(&self) -> Duration {
+        self.engine.opened_at.elapsed()
+    }
+
+    /// Runs statements as one atomic unit, without a closure: one round trip where the database
+    /// allows it. Answers the affected rows of each. Never repeated after an unknown outcome.
+    ///
+    /// ```no_run
+    /// # async fn example(db: &mainstay::Database) -> mainstay::Result<()> {
+    /// use mainstay::statement;
+    /// let affected = db
+    ///     .batch([
+    ///         statement("insert into orders (sku) values ($1)", ("a-1",)),
+    ///         statement("update stock set available = available - 1 where sku = $1", ("a-1",)),
+    ///     ])
+    ///     .await?;
+    /// assert_eq!(affected.len(), 2);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The first statement's that failed; then nothing of the unit has happened.
+    ///
+    /// # Cancel safety
+    ///
+    /// All or nothing; a dropped batch may have happened.
+    #[track_caller]
+    pub fn batch<S, I>(
+        &self,
+        statements: I,
+    ) -> impl Future<Output = Result<Vec<u64>>> + Send + use<'_, S, I>
+    where
+        S: IntoStatement,
+        I: IntoIterator<Item = S>,
+    {
+        let site = Location::caller();
+        let statements: Result<Vec<Statement>> = statements
+            .into_iter()
+            .map(IntoStatement::into_statement)
+            .collect();
+        async move {
+            let statements = statements?;
+            for statement in &statements {
+                crate::router::check_inside_transaction(&*self.engine.backend, statement.text())?;
+            }
+            let deadline = self.deadline_for(None);
+            let mut attempts = Attempts::new(&self.engine.retrier, deadline);
+            loop {
+                match self.batch_once(&statements, deadline, site).await {
+                    Ok(affected) => {
+                        attempts.succeeded();
+                        return Ok(affected);
+                    }
+                    Err(error) => attempts.after(error, Work::Unit).await?,
+                }
+            }
+        }
+    }
+
+    async fn batch_once(
+        &self,
+        statements: &[Statement],
+        deadline: Deadline,
+        site: &'static Location<'static>,
+    ) -> Result<Vec<u64>> {
+        let lease = self.engine.admit(Lane::Write, deadline, site).await?;
+        let started = Instant::now();
+        let call = Call {
+            lane: Lane::Write,
+            deadline: with_margin(deadline, started),
+        };
+        let begin = Begin {
+            isolation: self.engine.config.isolation,
+            read_only: false,
+        };
+        let result = timeout_at(deadline.instant(), lease.batch(statements, begin, call)).await;
+        let result = result.unwrap_or_else(|_| Err(too_late(Lane::Write)));
+        self.engine
+            .witness("batch", started.elapsed(), result.as_ref().err());
+        result
+    }
+
+    /// Server version, sessions, size, rows per table.
+    ///
+    /// # Errors
+    ///
+    /// Everything a statement can meet.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: it only reads.
+    #[track_caller]
+    pub fn info(&self) -> impl Future<Output = Result<Info>> + Send {
+        let site = Location::caller();
+        async move {
+            let deadline = self.deadline_for(None);
+            let lease = self.engine.admit(Lane::Read, deadline, site).await?;
+            let info = self.engine.backend.info(&**lease, deadline);
+            timeout_at(deadline.instant(), info)
+                .await
+                .unwrap_or_else(|_| Err(too_late(Lane::Read)))
+        }
+    }
+
+    /// Writes a consistent copy of the database to a file that must not exist yet, while it is in
+    /// use. `progress` is told how far it is.
+    ///
+    /// # Errors
+    ///
+    /// [`Kind::Storage`] when the file exists or cannot be written; [`Kind::Config`] when the
+    /// database's own tool is missing.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves no file under the given name.
+    pub async fn backup(&self, to: &Path, progress: Progress<'_>) -> Result<crate::Backup> {
+        self.engine.backend.backup(to, progress).await
+    }
+
+    /// Creates the database if it does not exist; answers whether it did.
+    ///
+    /// # Errors
+    ///
+    /// What the server answers.
+    ///
+    /// # Cancel safety
+    ///
+    /// The database may have been created.
+    pub async fn create(&self) -> Result<bool> {
+        self.engine
+            .backend
+            .create(Deadline::from_now(self.engine.config.timeout))
+            .await
+    }
+
+    /// Removes every object of the application from the database. There is no way back.
+    ///
+    /// # Errors
+    ///
+    /// What the server answers.
+    ///
+    /// # Cancel safety
+    ///
+    /// A part may be removed.
+    #[track_caller]
+    pub fn erase(&self) -> impl Future<Output = Result<()>> + Send {
+        let site = Location::caller();
+        async move {
+            let deadline = self.deadline_for(None);
+            let lease = self.engine.admit(Lane::Write, deadline, site).await?;
+            let erased = self.engine.backend.erase(&**lease, deadline).await;
+            self.engine.router.forget_all();
+            erased
+        }
+    }
+
+    /// Opens the breaker until [`breaker_automatic`](Self::breaker_automatic): every call is refused
+    /// at once. For an operator who knows better.
+    pub fn breaker_force_open(&self) {
+        self.engine.gate.force_open(self.engine.me());
+    }
+
+    /// Keeps the breaker closed until [`breaker_automatic`](Self::breaker_automatic).
+    pub fn breaker_force_close(&self) {
+        self.engine.gate.force_close();
+    }
+
+    /// Ends an order to keep the breaker open or closed.
+    pub fn breaker_automatic(&self) {
+        self.engine.gate.automatic();
+    }
+}
+
+/// A statement for [`Database::batch`]. A value that cannot be bound is reported by the batch.
+///
+/// # Errors
+///
+/// As [`Statement::new`].
+pub fn statement(text: &str, params: impl IntoParams) -> Result<Statement> {
+    Statement::new(text, params)
+}
+
+/// A statement, or the reason why it could not be made.
+pub trait IntoStatement {
+    /// The statement.
+    ///
+    /// # Errors
+    ///
+    /// The reason why it could not be made.
+    fn into_statement(self) -> Result<Statement>;
+}
+
+impl IntoStatement for Statement {
+    fn into_statement(self) -> Result<Statement> {
+        Ok(self)
+    }
+}
+
+impl IntoStatement for Result<Statement, Error> {
+    fn into_statement(self) -> Result<Statement> {
+        self
+    }
+}
+
+/// The error of a feature that was left out when the program was built.
+#[cfg_attr(
+    all(feature = "postgres", feature = "sqlite"),
+    expect(dead_code, reason = "all in")
+)]
+pub(crate) fn not_built_in(system: &'static str) -> Error {
+    Report::new(
+        Kind::Config,
+        format!("this program was built without support for {system}"),
+    )
+    .remedy(format!("build mainstay with the feature `{system}`"))
+    .into()
+}

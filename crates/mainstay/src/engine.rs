@@ -1,0 +1,129 @@
+//! Everything behind a [`Database`](crate::Database): one per database, shared by its clones.
+
+use crate::gate::Gate;
+use crate::health::Probe;
+use crate::lanes::{Lanes, PoolLease};
+use crate::metrics::PoolObserver;
+use crate::router::Router;
+use crate::stream::Warned;
+use mainstay_core::backend::{Backend, Lane, System};
+use mainstay_core::{Config, Deadline, Error, Evidence, Result};
+use mainstay_pool::{Observer, Request};
+use mainstay_resilience::{BreakerConfig, Retrier, RetryPolicy};
+use std::hash::{BuildHasher, RandomState};
+use std::panic::Location;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+use tokio::time::Instant;
+
+pub(crate) struct Engine {
+    pub(crate) config: Config,
+    pub(crate) backend: Arc<dyn Backend>,
+    pub(crate) lanes: Lanes,
+    pub(crate) router: Router,
+    pub(crate) gate: Gate,
+    pub(crate) retrier: Retrier,
+    pub(crate) probe: Probe,
+    pub(crate) warned: Warned,
+    pub(crate) opened_at: Instant,
+    hasher: RandomState,
+    me: Weak<Self>,
+}
+
+impl Engine {
+    pub(crate) fn new(config: Config, backend: Arc<dyn Backend>) -> Arc<Self> {
+        Arc::new_cyclic(|me: &Weak<Self>| {
+            let observer: Arc<dyn Observer> = Arc::new(PoolObserver::new(me.clone(), &*backend));
+            let breaker = (backend.system() != System::Sqlite).then(|| breaker_config(&config));
+            Self {
+                lanes: Lanes::new(&config, &backend, &observer),
+                router: Router::default(),
+                gate: Gate::new(breaker),
+                retrier: retrier(&config),
+                probe: Probe::default(),
+                warned: Warned::default(),
+                opened_at: Instant::now(),
+                hasher: RandomState::new(),
+                me: me.clone(),
+                config,
+                backend,
+            }
+        })
+    }
+
+    pub(crate) fn me(&self) -> &Weak<Self> {
+        &self.me
+    }
+
+    /// Passes the gate and takes a lease.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves nothing behind.
+    pub(crate) async fn admit(
+        &self,
+        lane: Lane,
+        deadline: Deadline,
+        site: &'static Location<'static>,
+    ) -> Result<PoolLease> {
+        self.gate.admit(&self.me)?;
+        let lease = self.lanes.acquire(lane, deadline, &self.gate, site).await;
+        if lease.is_err() {
+            // The place that the gate gave is given back; why there was no lease, the pool has
+            // already told it.
+            self.gate.on_evidence(&self.me, Evidence::Neither, None, 0);
+        }
+        lease
+    }
+
+    /// Tells gate and health what a statement's result says about the database.
+    pub(crate) fn witness(&self, text: &str, took: Duration, failure: Option<&Error>) {
+        let evidence = failure.map_or(Evidence::Answered, Error::evidence);
+        self.gate
+            .on_evidence(&self.me, evidence, failure, self.hasher.hash_one(text));
+        self.probe.witness(took, failure);
+    }
+
+    /// Asks the database whether it answers, on a connection of the read lane, past the gate.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future gives the connection back.
+    pub(crate) async fn ask(&self, deadline: Deadline) -> Result<()> {
+        let pool = self.lanes.pool(Lane::Read);
+        let lease = pool
+            .acquire_with(Request::until(deadline.instant()))
+            .await
+            .map_err(|error| crate::lanes::explain(&error))?;
+        lease.check(deadline).await
+    }
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine")
+            .field("backend", &self.backend)
+            .finish_non_exhaustive()
+    }
+}
+
+fn breaker_config(config: &Config) -> BreakerConfig {
+    let mut breaker = BreakerConfig::default();
+    breaker.ride_through = config.ride_through;
+    breaker
+}
+
+/// The budgets must cover the loss of every call in flight at once: one restart takes them all.
+fn retrier(config: &Config) -> Retrier {
+    let in_flight = u32::try_from(config.connection_limit.saturating_mul(4)).unwrap_or(u32::MAX);
+    let attempts = config.retry_max.saturating_add(1);
+    let mut conflicts = RetryPolicy::conflicts().with_in_flight(in_flight);
+    if config.retry_max == 0 {
+        conflicts = conflicts.with_attempts(1);
+    }
+    let outages = RetryPolicy::outages()
+        .with_in_flight(in_flight)
+        .with_attempts(attempts)
+        .with_base(config.retry_base);
+    Retrier::new(conflicts, outages)
+}

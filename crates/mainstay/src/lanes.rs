@@ -1,0 +1,219 @@
+//! The pools of the two lanes, and what it means not to get a connection.
+
+use crate::connector::{self, CHECK_TIMEOUT, CLEAN_TIMEOUT, CLOSE_TIMEOUT, Connector, Shell};
+use crate::gate::Gate;
+use mainstay_core::backend::{Backend, Connection, Lane, Layout};
+use mainstay_core::error::Report;
+use mainstay_core::{Class, Config, Deadline, Error, Evidence, Kind, Result};
+use mainstay_pool::{AcquireError, Cause, Observer, Pool, Request};
+use mainstay_resilience::Backoff;
+use std::panic::Location;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+pub(crate) type PoolLease = mainstay_pool::Lease<Shell>;
+
+/// How soon a caller that was refused for want of capacity may usefully come back.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// The pools of one database. On PostgreSQL and in memory both lanes are the same pool; a SQLite
+/// file has readers and one writer.
+pub(crate) struct Lanes {
+    read: Pool<Shell>,
+    /// `None` when the read pool serves both lanes.
+    write: Option<Pool<Shell>>,
+    connectors: Vec<Arc<Connector>>,
+    pool_timeout: Option<Duration>,
+}
+
+impl Lanes {
+    pub(crate) fn new(
+        config: &Config,
+        backend: &Arc<dyn Backend>,
+        observer: &Arc<dyn Observer>,
+    ) -> Self {
+        let connect_timeout = config.connect_timeout;
+        let mut connectors = Vec::new();
+        let mut pool = |name: &str, limit: usize, minimum: usize, lane: Option<Lane>| {
+            let connector = Arc::new(Connector::new(Arc::clone(backend), connect_timeout, lane));
+            connectors.push(Arc::clone(&connector));
+            let mut builder = Pool::builder(Shell(connector))
+                .name(name)
+                .limit(limit)
+                .minimum(minimum.min(limit))
+                .connect_timeout(connect_timeout)
+                .idle_timeout(config.max_idle_connection_lifetime)
+                .max_lifetime(config.max_connection_lifetime)
+                .check_timeout(CHECK_TIMEOUT)
+                .clean_timeout(CLEAN_TIMEOUT)
+                .close_timeout(CLOSE_TIMEOUT)
+                .max_waiters(config.max_waiters)
+                .pacing(reconnect_pacing)
+                .observer(Arc::clone(observer));
+            if let Some(limit) = config.long_hold {
+                builder = builder.long_hold(limit);
+            }
+            builder
+        };
+        let (read, write) = match backend.layout() {
+            Layout::Shared { limit } => (
+                pool("shared", limit, config.min_connections, None).build(),
+                None,
+            ),
+            Layout::Split { readers } => {
+                let minimum = config.min_connections.saturating_sub(1);
+                let write = pool("write", 1, 1, Some(Lane::Write)).build();
+                (
+                    pool("read", readers, minimum, Some(Lane::Read)).build(),
+                    Some(write),
+                )
+            }
+            // The connection is the database: it is never idle for too long or too old.
+            Layout::Single => {
+                let builder = pool("single", 1, 1, Some(Lane::Write));
+                (builder.idle_timeout(None).max_lifetime(None).build(), None)
+            }
+        };
+        Self {
+            read,
+            write,
+            connectors,
+            pool_timeout: config.pool_timeout,
+        }
+    }
+
+    pub(crate) fn pool(&self, lane: Lane) -> &Pool<Shell> {
+        match (lane, &self.write) {
+            (Lane::Write, Some(write)) => write,
+            _ => &self.read,
+        }
+    }
+
+    /// The pools with the names of their lanes, one or two.
+    pub(crate) fn pools(&self) -> impl Iterator<Item = (&'static str, &Pool<Shell>)> {
+        let read = if self.write.is_some() {
+            "read"
+        } else {
+            "shared"
+        };
+        let write = self.write.iter().map(|pool| ("write", pool));
+        std::iter::once((read, &self.read)).chain(write)
+    }
+
+    /// Every connection that is open now.
+    pub(crate) fn live(&self) -> Vec<Arc<dyn Connection>> {
+        self.connectors
+            .iter()
+            .flat_map(|connector| connector.live())
+            .collect()
+    }
+
+    /// The most recent failure to connect.
+    pub(crate) fn last_connect_error(&self) -> Option<Error> {
+        let errors = self
+            .pools()
+            .filter_map(|(_, pool)| pool.last_connect_error());
+        errors.min_by_key(|(_, age)| *age).map(|(error, _)| error)
+    }
+
+    /// Opens the minimum, at least one connection a pool, and answers the first failure as it is.
+    ///
+    /// # Cancel safety
+    ///
+    /// Connections that were opened stay in the pool.
+    pub(crate) async fn warm(&self, deadline: Deadline) -> Result<()> {
+        // The writer first: it creates the file that readers open.
+        for (_, pool) in self.pools().collect::<Vec<_>>().into_iter().rev() {
+            pool.warm(deadline.instant())
+                .await
+                .map_err(|error| first_failure(&error))?;
+        }
+        Ok(())
+    }
+
+    /// A lease of the lane, by the earlier of the deadline and the pool's own timeout; refused when
+    /// the gate opens meanwhile.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future gives the place in the queue back, and the connection if one was being
+    /// handed over.
+    pub(crate) async fn acquire(
+        &self,
+        lane: Lane,
+        deadline: Deadline,
+        gate: &Gate,
+        site: &'static Location<'static>,
+    ) -> Result<PoolLease> {
+        let now = Instant::now();
+        let until = self.pool_timeout.map_or(deadline, |limit| {
+            deadline.earliest(Deadline::after(now, limit))
+        });
+        let pool = self.pool(lane);
+        let request = Request::until(until.instant())
+            .prefer(connector::tag(lane))
+            .site(site);
+        let lease = tokio::select! {
+            biased;
+            lease = pool.acquire_with(request) => lease.map_err(|error| explain(&error))?,
+            refusal = gate.opened() => return Err(refusal),
+        };
+        Ok(lease)
+    }
+}
+
+/// The delays between attempts to connect while the database is away: quick at first, because most
+/// outages are restarts, and never slower than half a second, so that recovery is noticed at once.
+fn reconnect_pacing() -> Box<dyn Iterator<Item = Duration> + Send> {
+    let backoff = Backoff::new(Duration::from_millis(20), Duration::from_millis(500));
+    Box::new(backoff.delays(fastrand::u64(..)))
+}
+
+/// When a database is opened, its own first word is worth more than the pool's.
+fn first_failure(error: &AcquireError<Error>) -> Error {
+    match (&error.cause, &error.last_connect_error) {
+        (Cause::Unreachable(cause) | Cause::Refused(cause), _) => cause.clone(),
+        (Cause::Silent | Cause::Exhausted, Some((cause, _))) => cause.clone(),
+        _ => explain(error),
+    }
+}
+
+/// Says why there was no connection, in the kinds of the facade.
+pub(crate) fn explain(error: &AcquireError<Error>) -> Error {
+    let report = match &error.cause {
+        // The first word is the database's own; what the pool adds is how long it tried.
+        Cause::Refused(cause) | Cause::Unreachable(cause) => {
+            let message = format!(
+                "{} (waited {:.1?}; {})",
+                cause.message(),
+                error.waited,
+                error.status
+            );
+            cause
+                .clone()
+                .into_report()
+                .message(message)
+                .class(Class::NotSent)
+        }
+        cause => {
+            let kind = match cause {
+                Cause::Silent => Kind::Unreachable,
+                Cause::Closed => Kind::Closed,
+                Cause::Paused => Kind::Paused,
+                Cause::Shed(_) | Cause::Overflow => Kind::Shed,
+                Cause::NoRuntime => Kind::Config,
+                _ => Kind::Exhausted,
+            };
+            let mut report = Report::new(kind, error.to_string()).class(Class::NotSent);
+            if matches!(kind, Kind::Shed | Kind::Exhausted) {
+                report = report.retry_after(RETRY_AFTER).evidence(Evidence::Neither);
+            }
+            match &error.last_connect_error {
+                Some((cause, _)) => report.source(cause.clone()),
+                None => report,
+            }
+        }
+    };
+    report.waited(error.waited).into()
+}

@@ -1,0 +1,161 @@
+//! The exclusive use of one connection: session state, LISTEN, COPY, the native client.
+
+use crate::database::Database;
+use crate::engine::Engine;
+use crate::lanes::PoolLease;
+use crate::one_shot::{too_late, with_margin};
+use mainstay_core::backend::{Call, Connection, Lane, Reply, Want};
+use mainstay_core::{Deadline, Params, Result, Statement};
+use std::future::Future;
+use std::panic::Location;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
+
+/// The exclusive use of one connection. It comes back when the last clone is dropped, and whatever
+/// its user changed (settings, temporary tables, an open transaction) is undone before the next
+/// caller gets it.
+#[derive(Clone)]
+pub struct Lease {
+    held: Arc<PoolLease>,
+    engine: Arc<Engine>,
+    deadline: Option<Deadline>,
+}
+
+impl std::fmt::Debug for Lease {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Lease")
+            .field("connection", &**self.held)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Lease {
+    pub(crate) fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+
+    pub(crate) fn connection(&self) -> &Arc<dyn Connection> {
+        &self.held
+    }
+
+    fn until(&self, timeout: Option<Duration>) -> Deadline {
+        let own = Deadline::from_now(timeout.unwrap_or(self.engine.config.timeout));
+        self.deadline.map_or(own, |deadline| deadline.earliest(own))
+    }
+
+    pub(crate) async fn run(
+        &self,
+        text: &str,
+        params: Params,
+        want: Want,
+        timeout: Option<Duration>,
+    ) -> Result<Reply> {
+        let statement = Statement::new(text, params)?;
+        let started = Instant::now();
+        let deadline = self.until(timeout);
+        let call = Call {
+            lane: Lane::Write,
+            deadline: with_margin(deadline, started),
+        };
+        let running = self.connection().run(&statement, want, call);
+        let result = timeout_at(deadline.instant(), running).await;
+        let result = result.unwrap_or_else(|_| Err(too_late(Lane::Write)));
+        self.engine
+            .witness(text, started.elapsed(), result.as_ref().err());
+        result
+    }
+
+    /// Runs a text of several statements without parameters.
+    ///
+    /// # Errors
+    ///
+    /// The first statement's that failed; those before it have happened.
+    ///
+    /// # Cancel safety
+    ///
+    /// What has been sent happens.
+    pub async fn script(&self, text: &str) -> Result<()> {
+        let deadline = self.until(None);
+        let call = Call {
+            lane: Lane::Write,
+            deadline: with_margin(deadline, Instant::now()),
+        };
+        let result = timeout_at(deadline.instant(), self.connection().script(text, call)).await;
+        self.engine.router.forget_all();
+        result.unwrap_or_else(|_| Err(too_late(Lane::Write)))
+    }
+
+    /// The PostgreSQL session with its native client, if it is one.
+    #[cfg(feature = "postgres")]
+    #[must_use]
+    pub fn as_postgres(&self) -> Option<&mainstay_postgres::PostgresSession> {
+        self.connection().as_any().downcast_ref()
+    }
+
+    /// The SQLite session, if it is one.
+    #[cfg(feature = "sqlite")]
+    #[must_use]
+    pub fn as_sqlite(&self) -> Option<&mainstay_sqlite::SqliteSession> {
+        self.connection().as_any().downcast_ref()
+    }
+}
+
+impl Database {
+    /// Takes one connection for exclusive use.
+    ///
+    /// # Errors
+    ///
+    /// Everything that getting a connection can meet.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves nothing behind.
+    #[track_caller]
+    pub fn acquire(&self) -> impl Future<Output = Result<Lease>> + Send {
+        let site = Location::caller();
+        async move {
+            let deadline = self.deadline_for(None);
+            let held = self.engine().admit(Lane::Write, deadline, site).await?;
+            held.hand_over();
+            Ok(Lease {
+                held: Arc::new(held),
+                engine: Arc::clone(self.engine()),
+                deadline: self.own_deadline(),
+            })
+        }
+    }
+
+    /// Runs a closure with one connection for exclusive use. The connection is given back when the
+    /// closure's last handle is dropped, and cleaned before the next caller gets it.
+    ///
+    /// ```no_run
+    /// # async fn example(db: &mainstay::Database) -> mainstay::Result<()> {
+    /// db.with_connection(async |connection| {
+    ///     connection.execute("set work_mem = '256MB'", ()).await?;
+    ///     connection.fetch_one::<i64>("select count(distinct user_id) from orders", ()).await
+    /// })
+    /// .await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The closure's, and everything that getting a connection can meet.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future gives the connection back; what was sent may have happened.
+    #[track_caller]
+    pub fn with_connection<'a, T, F, Fut>(
+        &'a self,
+        act: F,
+    ) -> impl Future<Output = Result<T>> + use<'a, T, F, Fut>
+    where
+        F: FnOnce(Lease) -> Fut + 'a,
+        Fut: Future<Output = Result<T>>,
+    {
+        let lease = self.acquire();
+        async move { act(lease.await?).await }
+    }
+}

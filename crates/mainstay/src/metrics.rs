@@ -1,0 +1,208 @@
+//! Measurements, with OpenTelemetry's names, through the `metrics` facade.
+//!
+//! Nothing is installed here: an application that wants the numbers installs a recorder, and without
+//! one they cost next to nothing. Labels have few values: the system, the pool, a kind. Never a text,
+//! never a parameter.
+
+use crate::engine::Engine;
+use mainstay_core::backend::{Backend, System};
+use mainstay_core::{Error, Statement};
+use mainstay_pool::{Event, Observer};
+use metrics::{counter, gauge, histogram};
+use std::sync::Weak;
+use std::time::Duration;
+
+const SYSTEM: &str = "db.system.name";
+const POOL: &str = "db.client.connection.pool.name";
+const STATE: &str = "db.client.connection.state";
+
+/// Counts one repetition.
+pub(crate) fn retried(class: &'static str) {
+    counter!("db.client.mainstay.retries", "class" => class).increment(1);
+}
+
+/// Measures one call, repetitions included, and tells when it was slow.
+pub(crate) fn operation(
+    engine: &Engine,
+    statement: &Statement,
+    took: Duration,
+    failure: Option<&Error>,
+) {
+    let system = engine.backend.system().as_str();
+    let error = failure.map_or("", |error| error.kind().as_str());
+    histogram!("db.client.operation.duration", SYSTEM => system, "error.type" => error)
+        .record(took.as_secs_f64());
+    if engine
+        .config
+        .slow_statement
+        .is_some_and(|limit| took >= limit)
+    {
+        tracing::warn!(
+            took = ?took, statement = %statement.text(), system, error,
+            "a slow statement (its parameters are left out)"
+        );
+    }
+    if let Some(error) = failure {
+        tracing::debug!(kind = error.kind().as_str(), %error, "a statement failed");
+    }
+}
+
+/// Turns what happens in the pools into measurements, and tells the gate about connects.
+pub(crate) struct PoolObserver {
+    engine: Weak<Engine>,
+    system: System,
+    target: String,
+}
+
+impl PoolObserver {
+    pub(crate) fn new(engine: Weak<Engine>, backend: &dyn Backend) -> Self {
+        Self {
+            engine,
+            system: backend.system(),
+            target: backend.target().to_owned(),
+        }
+    }
+}
+
+impl Observer for PoolObserver {
+    fn on_event(&self, event: &Event) {
+        if let Some(engine) = self.engine.upgrade() {
+            engine.gate.on_pool_event(&self.engine, event);
+        }
+        let labels = [
+            (SYSTEM, self.system.as_str().to_owned()),
+            (POOL, self.target.clone()),
+        ];
+        match event {
+            Event::Waited(waited) => {
+                histogram!("db.client.connection.wait_time", &labels).record(waited.as_secs_f64());
+            }
+            Event::Connected(took) => {
+                histogram!("db.client.connection.create_time", &labels).record(took.as_secs_f64());
+            }
+            Event::Held { held, .. } => {
+                histogram!("db.client.connection.use_time", &labels).record(held.as_secs_f64());
+            }
+            Event::TimedOut(_) => {
+                counter!("db.client.connection.timeouts", &labels).increment(1);
+            }
+            Event::Shed(_) => {
+                counter!("db.client.mainstay.shed", &labels).increment(1);
+            }
+            Event::Closed(reason) => {
+                let reason = reason.as_str();
+                counter!("db.client.mainstay.closed", "reason" => reason).increment(1);
+            }
+            Event::LongHold { site, held } => {
+                tracing::warn!(%site, ?held, "a connection is held for long");
+            }
+            Event::ReturnedAfterLongHold { site, held } => {
+                tracing::info!(%site, ?held, "a connection that was held for long came back");
+            }
+            Event::ConnectFailed {
+                took, timed_out, ..
+            } => {
+                tracing::debug!(?took, timed_out, "an attempt to connect failed");
+                counter!("db.client.mainstay.connect_failures", &labels).increment(1);
+            }
+            _ => {}
+        }
+    }
+}
+
+impl crate::Database {
+    /// Writes the present state of the pools and the breaker into the installed recorder's gauges;
+    /// call it when the numbers are about to be read.
+    pub fn record_status(&self) {
+        let status = self.status();
+        let system = status.system.as_str();
+        for pool in &status.pools {
+            let name = format!("{} {}", status.target, pool.lane);
+            let set = |metric: &'static str, value: usize| {
+                #[expect(clippy::cast_precision_loss, reason = "counts far below 2^53")]
+                gauge!(metric, SYSTEM => system, POOL => name.clone()).set(value as f64);
+            };
+            set("db.client.connection.max", pool.limit);
+            set("db.client.connection.pending_requests", pool.waiting);
+            let used = pool.open - pool.idle;
+            for (state, count) in [("idle", pool.idle), ("used", used)] {
+                #[expect(clippy::cast_precision_loss, reason = "counts far below 2^53")]
+                gauge!("db.client.connection.count",
+                    SYSTEM => system, POOL => name.clone(), STATE => state)
+                .set(count as f64);
+            }
+        }
+        let open = match status.breaker.state {
+            "closed" => 0.0,
+            "half_open" => 0.5,
+            _ => 1.0,
+        };
+        gauge!("db.client.mainstay.breaker_open", SYSTEM => system).set(open);
+    }
+
+    /// Describes every metric to the installed recorder: unit and meaning.
+    pub fn describe_metrics() {
+        use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+        for (name, meaning) in [
+            (
+                "db.client.operation.duration",
+                "Duration of one call, repetitions included.",
+            ),
+            (
+                "db.client.connection.wait_time",
+                "Time a caller waited for a connection.",
+            ),
+            (
+                "db.client.connection.create_time",
+                "Time it took to open a connection.",
+            ),
+            (
+                "db.client.connection.use_time",
+                "Time a connection was lent.",
+            ),
+        ] {
+            describe_histogram!(name, Unit::Seconds, meaning);
+        }
+        for (name, meaning) in [
+            ("db.client.connection.count", "Open connections by state."),
+            (
+                "db.client.connection.max",
+                "The most connections that may be open at once.",
+            ),
+            (
+                "db.client.connection.pending_requests",
+                "Callers that wait for a connection.",
+            ),
+            (
+                "db.client.mainstay.breaker_open",
+                "1 while the breaker is open, 0.5 while half open.",
+            ),
+        ] {
+            describe_gauge!(name, meaning);
+        }
+        for (name, meaning) in [
+            (
+                "db.client.connection.timeouts",
+                "Callers whose deadline ended while they waited.",
+            ),
+            (
+                "db.client.mainstay.retries",
+                "Repetitions, by the class of the failure.",
+            ),
+            (
+                "db.client.mainstay.shed",
+                "Callers refused early because of overload.",
+            ),
+            (
+                "db.client.mainstay.closed",
+                "Connections closed, by reason.",
+            ),
+            (
+                "db.client.mainstay.connect_failures",
+                "Attempts to connect that failed.",
+            ),
+        ] {
+            describe_counter!(name, meaning);
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! What is known without asking the database.
+
+use crate::database::Database;
+use mainstay_core::backend::{Lane, System};
+use std::time::Duration;
+
+/// One pool at one instant; `open` is always the sum of the states below it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PoolStatus {
+    /// `shared`, or `read` and `write`.
+    pub lane: &'static str,
+    /// The most connections that may exist at once.
+    pub limit: usize,
+    /// Connections that exist, in whatever state.
+    pub open: usize,
+    /// Ready to be lent.
+    pub idle: usize,
+    /// Lent to a caller.
+    pub leased: usize,
+    /// Being opened.
+    pub connecting: usize,
+    /// Being checked, cleaned or closed.
+    pub in_upkeep: usize,
+    /// Callers that wait for a connection.
+    pub waiting: usize,
+    /// Connections of older generations are not lent again.
+    pub generation: u64,
+    /// Connections opened so far.
+    pub opened: u64,
+    /// Connections closed so far.
+    pub closed: u64,
+    /// Leases given so far.
+    pub acquired: u64,
+    /// Callers whose deadline ended while they waited, so far.
+    pub timeouts: u64,
+}
+
+/// The breaker at one instant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Breaker {
+    /// `closed`, `open` or `half_open`, in the electrical sense: calls pass while it is closed.
+    pub state: &'static str,
+    /// How often it has opened.
+    pub times_opened: u64,
+    /// What callers are told while it is open.
+    pub cause: Option<String>,
+}
+
+/// The database handle at one instant, told without I/O.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Status {
+    /// Which database system.
+    pub system: System,
+    /// Where it is, without user and password.
+    pub target: String,
+    /// One pool, or one per lane.
+    pub pools: Vec<PoolStatus>,
+    /// The breaker.
+    pub breaker: Breaker,
+    /// Whether the handle has been closed.
+    pub closed: bool,
+    /// How long the handle has existed.
+    pub uptime: Duration,
+}
+
+impl Status {
+    /// Connections that exist, over all pools.
+    #[must_use]
+    pub fn open(&self) -> usize {
+        self.pools.iter().map(|pool| pool.open).sum()
+    }
+
+    /// Connections that are lent, over all pools.
+    #[must_use]
+    pub fn leased(&self) -> usize {
+        self.pools.iter().map(|pool| pool.leased).sum()
+    }
+
+    /// Connections that are ready to be lent, over all pools.
+    #[must_use]
+    pub fn idle(&self) -> usize {
+        self.pools.iter().map(|pool| pool.idle).sum()
+    }
+
+    /// Callers that wait, over all pools.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.pools.iter().map(|pool| pool.waiting).sum()
+    }
+
+    /// The most connections that may exist at once, over all pools.
+    #[must_use]
+    pub fn limit(&self) -> usize {
+        self.pools.iter().map(|pool| pool.limit).sum()
+    }
+}
+
+impl Database {
+    /// What is known without asking the database. Each pool's numbers are taken at one instant, so
+    /// they always add up.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let engine = self.engine();
+        let pools = engine
+            .lanes
+            .pools()
+            .map(|(lane, pool)| one(lane, &pool.status()))
+            .collect();
+        let (state, times_opened) = engine.gate.state();
+        let cause = engine
+            .gate
+            .refusing()
+            .map(|refusal| refusal.message().to_owned());
+        Status {
+            system: self.system(),
+            target: self.target().to_owned(),
+            pools,
+            breaker: Breaker {
+                state,
+                times_opened,
+                cause,
+            },
+            closed: engine.lanes.pool(Lane::Read).is_closed(),
+            uptime: self.uptime(),
+        }
+    }
+}
+
+fn one(lane: &'static str, status: &mainstay_pool::Status) -> PoolStatus {
+    PoolStatus {
+        lane,
+        limit: status.limit,
+        open: status.in_use(),
+        idle: status.idle,
+        leased: status.lent,
+        connecting: status.connecting,
+        in_upkeep: status.checking + status.cleaning + status.closing,
+        waiting: status.waiting,
+        generation: status.generation,
+        opened: status.totals.opened,
+        closed: status.totals.closed,
+        acquired: status.totals.acquired,
+        timeouts: status.totals.timeouts,
+    }
+}

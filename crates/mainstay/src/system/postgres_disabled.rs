@@ -1,0 +1,11 @@
+//! Without PostgreSQL.
+
+use crate::database::not_built_in;
+use mainstay_core::backend::Backend;
+use mainstay_core::config::PostgresTarget;
+use mainstay_core::{Config, Result};
+use std::sync::Arc;
+
+pub(super) fn backend(_: &Config, _: &PostgresTarget) -> Result<Arc<dyn Backend>> {
+    Err(not_built_in("postgres"))
+}

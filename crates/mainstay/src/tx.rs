@@ -1,0 +1,431 @@
+//! The handle of an open transaction.
+
+use crate::engine::Engine;
+use crate::lanes::PoolLease;
+use crate::one_shot::{too_late, with_margin};
+use crate::router::check_inside_transaction;
+use mainstay_core::backend::{Call, Connection, Lane, Reply, Savepoint, Want};
+use mainstay_core::error::Report;
+use mainstay_core::{Class, Deadline, Error, Evidence, Kind, Params, Result, Statement};
+use std::future::Future;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
+
+/// An open transaction.
+///
+/// It is an owned handle: two statements may be awaited together and travel together. Once the
+/// transaction has ended, every method answers [`Kind::TransactionOver`].
+#[derive(Clone, Debug)]
+pub struct Tx {
+    unit: Arc<Unit>,
+    /// How many savepoints are open around this handle; 0 outside all of them.
+    depth: u32,
+}
+
+/// What a transaction is, for all its handles.
+#[derive(Debug)]
+struct Unit {
+    engine: Arc<Engine>,
+    lane: Lane,
+    deadline: Deadline,
+    attempt: u32,
+    state: Mutex<State>,
+    /// The depth at which statements are welcome: handles of a savepoint that has ended, and of the
+    /// unit around one that is open, are not.
+    depth: AtomicU32,
+}
+
+struct State {
+    /// `None` once the transaction is over.
+    lease: Option<PoolLease>,
+    /// The failures that were seen and not undone by a savepoint, with their depth. At most one per
+    /// depth, so the nesting bounds it.
+    seen: Vec<(u32, Error)>,
+    why_over: &'static str,
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("State")
+            .field("open", &self.lease.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The deepest nesting of savepoints: more is a recursion that does not end.
+const DEPTH_MAX: u32 = 100;
+
+impl Tx {
+    pub(crate) fn new(
+        engine: &Arc<Engine>,
+        lease: PoolLease,
+        lane: Lane,
+        deadline: Deadline,
+        attempt: u32,
+    ) -> Self {
+        let state = State {
+            lease: Some(lease),
+            seen: Vec::new(),
+            why_over: "",
+        };
+        let unit = Unit {
+            engine: Arc::clone(engine),
+            lane,
+            deadline,
+            attempt,
+            state: Mutex::new(state),
+            depth: AtomicU32::new(0),
+        };
+        Self {
+            unit: Arc::new(unit),
+            depth: 0,
+        }
+    }
+
+    pub(crate) fn engine(&self) -> &Arc<Engine> {
+        &self.unit.engine
+    }
+
+    /// Which run of the closure this is; the first is 1.
+    #[must_use]
+    pub fn attempt(&self) -> u32 {
+        self.unit.attempt
+    }
+
+    /// Until when the transaction must have ended.
+    #[must_use]
+    pub fn deadline(&self) -> Instant {
+        self.unit.deadline.instant()
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.unit
+            .state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The connection, if the transaction is open for this handle.
+    fn connection(&self) -> Result<Arc<dyn Connection>> {
+        let state = self.state();
+        let Some(lease) = &state.lease else {
+            return Err(over(state.why_over));
+        };
+        if self.unit.depth.load(Ordering::Acquire) != self.depth {
+            return Err(over("another savepoint is open, or this one has ended"));
+        }
+        Ok(Arc::clone(lease))
+    }
+
+    /// Remembers a failure: it decides whether the closure is run again.
+    fn note(&self, error: &Error) {
+        let mut state = self.state();
+        if state.seen.iter().all(|(depth, _)| *depth != self.depth) {
+            state.seen.push((self.depth, error.clone()));
+        }
+    }
+
+    /// What the transaction saw and did not undo: the failure that decides.
+    pub(crate) fn seen(&self) -> Option<Error> {
+        self.state().seen.first().map(|(_, error)| error.clone())
+    }
+
+    fn until(&self, timeout: Option<Duration>) -> Deadline {
+        timeout.map_or(self.unit.deadline, |timeout| {
+            self.unit.deadline.earliest(Deadline::from_now(timeout))
+        })
+    }
+
+    /// Runs one statement of the transaction.
+    pub(crate) async fn run(
+        &self,
+        text: &str,
+        params: Params,
+        want: Want,
+        timeout: Option<Duration>,
+    ) -> Result<Reply> {
+        let connection = self.connection()?;
+        check_inside_transaction(&*self.unit.engine.backend, text)?;
+        let statement = Statement::new(text, params)?;
+        let started = Instant::now();
+        let deadline = self.until(timeout);
+        let call = Call {
+            lane: self.unit.lane,
+            deadline: with_margin(deadline, started),
+        };
+        let running = connection.run(&statement, want, call);
+        let result = timeout_at(deadline.instant(), running).await;
+        let result = result.unwrap_or_else(|_| Err(self.too_late()));
+        self.unit
+            .engine
+            .witness(statement.text(), started.elapsed(), result.as_ref().err());
+        result.inspect_err(|error| self.note(error))
+    }
+
+    /// Runs a text of several statements without parameters, such as a seed, as a part of the
+    /// transaction.
+    ///
+    /// # Errors
+    ///
+    /// The first statement's that failed; the transaction is then rolled back as a whole.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves the transaction open; dropping the transaction rolls it back.
+    pub async fn script(&self, text: &str) -> Result<()> {
+        let connection = self.connection()?;
+        let started = Instant::now();
+        let deadline = self.unit.deadline;
+        let call = Call {
+            lane: self.unit.lane,
+            deadline: with_margin(deadline, started),
+        };
+        let result = timeout_at(deadline.instant(), connection.script(text, call)).await;
+        let result = result.unwrap_or_else(|_| Err(self.too_late()));
+        self.unit.engine.router.forget_all();
+        self.unit
+            .engine
+            .witness("script", started.elapsed(), result.as_ref().err());
+        result.inspect_err(|error| self.note(error))
+    }
+
+    /// A statement that outlives its deadline takes the transaction with it: nobody knows whether it
+    /// still runs. The connection is cleaned before anybody else gets it, which rolls back.
+    fn too_late(&self) -> Error {
+        drop(self.end("a statement outlived its deadline, so the transaction was rolled back"));
+        Report::new(
+            Kind::Timeout,
+            "the deadline ended before a statement of the transaction did",
+        )
+        .class(Class::Permanent)
+        .evidence(Evidence::Neither)
+        .timed_out()
+        .remedy("the transaction was rolled back; give it more time")
+        .into()
+    }
+
+    /// Ends the transaction for all handles and answers its lease, if it was still open.
+    pub(crate) fn end(&self, why: &'static str) -> Option<PoolLease> {
+        let mut state = self.state();
+        if state.lease.is_some() {
+            state.why_over = why;
+        }
+        state.lease.take()
+    }
+
+    /// Runs a part of the transaction that can be undone by itself: rolled back to where it began
+    /// when the closure answers an error, part of the transaction when it succeeds.
+    ///
+    /// ```no_run
+    /// # async fn example(db: &mainstay::Database) -> mainstay::Result<()> {
+    /// db.transaction(async |tx| {
+    ///     let inserted = tx
+    ///         .savepoint(async |tx| tx.execute("insert into tags (name) values ($1)", ("new",)).await)
+    ///         .await;
+    ///     match inserted {
+    ///         Err(error) if error.is_unique_violation() => Ok(()), // it was there already
+    ///         other => other.map(drop),
+    ///     }
+    /// })
+    /// .await
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The closure's, after its part was undone. While the closure runs, only the handle it was
+    /// given may be used.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future in the middle ends the whole transaction, which is rolled back: a part
+    /// that is neither done nor undone must not be committed.
+    pub async fn savepoint<T, F, Fut>(&self, part: F) -> Result<T>
+    where
+        F: FnOnce(Self) -> Fut,
+        Fut: Future<Output = Result<T>>,
+    {
+        let depth = self.depth + 1;
+        if depth > DEPTH_MAX {
+            let message = format!("savepoints are nested more than {DEPTH_MAX} deep");
+            return Err(Report::new(Kind::Statement, message).into());
+        }
+        let connection = self.connection()?;
+        let mut unfinished = Unfinished {
+            tx: self,
+            finished: false,
+        };
+        self.step(&connection, Savepoint::Set(depth))
+            .await
+            .inspect_err(|_| {
+                unfinished.finished = true;
+            })?;
+        self.unit.depth.store(depth, Ordering::Release);
+        let inside = Self {
+            unit: Arc::clone(&self.unit),
+            depth,
+        };
+        let result = part(inside).await;
+        let failed = self.state().seen.iter().any(|(seen, _)| *seen >= depth);
+        let step = match (&result, failed) {
+            (Ok(_), false) => Savepoint::Release(depth),
+            _ => Savepoint::RollBack(depth),
+        };
+        let stepped = self.step(&connection, step).await;
+        self.unit.depth.store(self.depth, Ordering::Release);
+        unfinished.finished = true;
+        if stepped.is_ok() && matches!(step, Savepoint::RollBack(_)) {
+            return Err(self.forgive(depth, result));
+        }
+        stepped.and(result)
+    }
+
+    /// After a part was undone, its failures count no longer, except those that a part cannot cure:
+    /// a conflict or a lost connection is the whole unit's.
+    fn forgive<T>(&self, depth: u32, result: Result<T>) -> Error {
+        let mut state = self.state();
+        let inside = state
+            .seen
+            .iter()
+            .find(|(seen, _)| *seen >= depth)
+            .map(|(_, e)| e.clone());
+        state
+            .seen
+            .retain(|(seen, error)| *seen < depth || error.class() != Class::Permanent);
+        match (result, inside) {
+            (Err(error), _) => error,
+            // The closure swallowed the failure of a statement and said all was well.
+            (Ok(_), Some(error)) => error,
+            (Ok(_), None) => over("the savepoint was undone"),
+        }
+    }
+
+    async fn step(&self, connection: &Arc<dyn Connection>, step: Savepoint) -> Result<()> {
+        let deadline = self.unit.deadline;
+        let call = Call {
+            lane: self.unit.lane,
+            deadline: with_margin(deadline, Instant::now()),
+        };
+        let stepping = connection.savepoint(step, call);
+        let result = timeout_at(deadline.instant(), stepping).await;
+        let result = result.unwrap_or_else(|_| Err(self.too_late()));
+        result.inspect_err(|error| self.note(error))
+    }
+
+    /// Commits, and gives the connection back.
+    pub(crate) async fn commit(&self) -> Result<()> {
+        let Some(lease) = self.end("it was committed") else {
+            return Err(over(self.state().why_over));
+        };
+        let deadline = self.unit.deadline;
+        let started = Instant::now();
+        let call = Call {
+            lane: self.unit.lane,
+            deadline: with_margin(deadline, started),
+        };
+        let result = timeout_at(deadline.instant(), lease.commit(call)).await;
+        let result = result.unwrap_or_else(|_| Err(too_late(self.unit.lane)));
+        self.unit
+            .engine
+            .witness("commit", started.elapsed(), result.as_ref().err());
+        result
+    }
+
+    /// Rolls back and gives the connection back. A rollback that fails costs the connection, not the
+    /// caller: the server rolls back whatever it does not hear the end of.
+    pub(crate) async fn roll_back(&self, why: &'static str) -> Result<()> {
+        let Some(lease) = self.end(why) else {
+            return Ok(());
+        };
+        let deadline = Deadline::from_now(crate::connector::CLEAN_TIMEOUT);
+        let call = Call {
+            lane: self.unit.lane,
+            deadline,
+        };
+        let result = timeout_at(deadline.instant(), lease.roll_back(call)).await;
+        result.unwrap_or_else(|_| Err(too_late(Lane::Read)))
+    }
+}
+
+/// A savepoint whose future was dropped ends the transaction.
+struct Unfinished<'t> {
+    tx: &'t Tx,
+    finished: bool,
+}
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        if !self.finished {
+            drop(
+                self.tx
+                    .end("a savepoint was dropped in the middle, so it was rolled back"),
+            );
+        }
+    }
+}
+
+fn over(why: &'static str) -> Error {
+    Report::new(
+        Kind::TransactionOver,
+        format!("the transaction is over: {why}"),
+    )
+    .into()
+}
+
+/// A transaction that is ended by hand. Rolled back when dropped, never rerun.
+///
+/// Everything that [`Tx`] can do it can do as well.
+#[derive(Debug)]
+pub struct Transaction {
+    tx: Tx,
+}
+
+impl Transaction {
+    pub(crate) fn new(tx: Tx) -> Self {
+        Self { tx }
+    }
+
+    /// Commits.
+    ///
+    /// # Errors
+    ///
+    /// [`Kind::OutcomeUnknown`] when the answer was lost; [`Kind::TransactionOver`] when an earlier
+    /// statement had failed.
+    ///
+    /// # Cancel safety
+    ///
+    /// A commit that was dropped may have happened.
+    pub async fn commit(self) -> Result<()> {
+        self.tx.commit().await
+    }
+
+    /// Rolls back.
+    ///
+    /// # Errors
+    ///
+    /// When the connection was lost; the transaction is rolled back all the same.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: dropping rolls back as well.
+    pub async fn rollback(self) -> Result<()> {
+        self.tx.roll_back("it was rolled back").await
+    }
+}
+
+impl std::ops::Deref for Transaction {
+    type Target = Tx;
+
+    fn deref(&self) -> &Tx {
+        &self.tx
+    }
+}
+
+impl Drop for Transaction {
+    fn drop(&mut self) {
+        // The lease comes back dirty and is rolled back before anybody else gets it.
+        drop(self.tx.end("its handle was dropped, so it was rolled back"));
+    }
+}

@@ -1,0 +1,295 @@
+//! Atomic units: begin, the closure, commit; rolled back on an error, rerun where that is safe.
+//!
+//! Whether a closure is run again is decided by what its transaction saw, not by what the closure
+//! made of it: a wrapped conflict is still a conflict, and an application's own error is still the
+//! end.
+
+use crate::attempts::Attempts;
+use crate::database::Database;
+use crate::one_shot::{too_late, with_margin};
+use crate::options::TransactionOptions;
+use crate::tx::{Transaction, Tx};
+use mainstay_core::backend::{Begin, Call, Lane};
+use mainstay_core::error::Report;
+use mainstay_core::{Class, Deadline, Error, Evidence, Kind, Result};
+use mainstay_resilience::Work;
+use std::future::Future;
+use std::panic::Location;
+use tokio::time::{Instant, timeout_at};
+
+impl Database {
+    /// Runs a closure as one atomic unit and commits; rolls back when it answers an error. After a
+    /// conflict, or a connection lost before COMMIT was sent, the closure is run again, so its
+    /// effects outside the transaction should wait until it has returned.
+    ///
+    /// # Errors
+    ///
+    /// The closure's; the commit's, which may be [`Kind::OutcomeUnknown`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future rolls back, unless COMMIT was already on its way.
+    #[track_caller]
+    pub fn transaction<'a, T, F, Fut>(
+        &'a self,
+        unit: F,
+    ) -> impl Future<Output = Result<T>> + use<'a, T, F, Fut>
+    where
+        F: Fn(Tx) -> Fut + 'a,
+        Fut: Future<Output = Result<T>>,
+    {
+        self.unit(TransactionOptions::new(), unit, Location::caller())
+    }
+
+    /// As [`transaction`](Self::transaction), with options.
+    ///
+    /// # Errors
+    ///
+    /// As [`transaction`](Self::transaction).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`transaction`](Self::transaction).
+    #[track_caller]
+    pub fn transaction_with<'a, T, F, Fut>(
+        &'a self,
+        options: TransactionOptions,
+        unit: F,
+    ) -> impl Future<Output = Result<T>> + use<'a, T, F, Fut>
+    where
+        F: Fn(Tx) -> Fut + 'a,
+        Fut: Future<Output = Result<T>>,
+    {
+        self.unit(options, unit, Location::caller())
+    }
+
+    /// As [`transaction`](Self::transaction), for closures with an error type of their own.
+    ///
+    /// # Errors
+    ///
+    /// The closure's own, or one made from mainstay's.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`transaction`](Self::transaction).
+    #[track_caller]
+    pub fn try_transaction<'a, T, E, F, Fut>(
+        &'a self,
+        unit: F,
+    ) -> impl Future<Output = Result<T, E>> + use<'a, T, E, F, Fut>
+    where
+        E: From<Error>,
+        F: Fn(Tx) -> Fut + 'a,
+        Fut: Future<Output = Result<T, E>>,
+    {
+        self.unit(TransactionOptions::new(), unit, Location::caller())
+    }
+
+    /// Begins a transaction that is ended by hand.
+    ///
+    /// # Errors
+    ///
+    /// Everything that getting a connection and beginning can meet.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves no transaction open.
+    #[track_caller]
+    pub fn begin(&self) -> impl Future<Output = Result<Transaction>> {
+        let site = Location::caller();
+        async move {
+            let deadline = self.deadline_for(None);
+            let mut attempts = Attempts::new(&self.engine().retrier, deadline);
+            let options = TransactionOptions::new();
+            loop {
+                match self.open(&options, deadline, 1, site).await {
+                    Ok(tx) => return Ok(Transaction::new(tx)),
+                    Err(error) => attempts.after(error, Work::Unit).await?,
+                }
+            }
+        }
+    }
+
+    async fn unit<T, E, F, Fut>(
+        &self,
+        options: TransactionOptions,
+        unit: F,
+        site: &'static Location<'static>,
+    ) -> Result<T, E>
+    where
+        E: From<Error>,
+        F: Fn(Tx) -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+    {
+        options.check()?;
+        let deadline = self.deadline_for(options.timeout);
+        let work = if options.once { Work::Once } else { Work::Unit };
+        let mut attempts = Attempts::new(&self.engine().retrier, deadline);
+        loop {
+            let tx = match self.open(&options, deadline, attempts.number(), site).await {
+                Ok(tx) => tx,
+                Err(error) => {
+                    attempts.after(error, work).await?;
+                    continue;
+                }
+            };
+            let failure = match self.run_and_end(&tx, &unit, deadline).await {
+                Ok(value) => {
+                    attempts.succeeded();
+                    return Ok(value);
+                }
+                Err(failure) => failure,
+            };
+            match failure {
+                // The unit saw a failure of the database: that one decides, and the closure's own
+                // error is what the caller gets if it is not run again.
+                Failure {
+                    decides: Some(error),
+                    answer,
+                } => {
+                    if let Err(error) = attempts.after(error, work).await {
+                        return Err(answer.unwrap_or_else(|| error.into()));
+                    }
+                }
+                Failure {
+                    decides: None,
+                    answer: Some(answer),
+                } => return Err(answer),
+                Failure {
+                    decides: None,
+                    answer: None,
+                } => return Err(ended_early().into()),
+            }
+        }
+    }
+
+    /// Takes a lease and begins.
+    async fn open(
+        &self,
+        options: &TransactionOptions,
+        deadline: Deadline,
+        attempt: u32,
+        site: &'static Location<'static>,
+    ) -> Result<Tx> {
+        let lane = if options.read_only {
+            Lane::Read
+        } else {
+            Lane::Write
+        };
+        let begin: Begin = options.begin(self.config().isolation);
+        let lease = self.engine().admit(lane, deadline, site).await?;
+        let started = Instant::now();
+        let call = Call {
+            lane,
+            deadline: with_margin(deadline, started),
+        };
+        let begun = timeout_at(deadline.instant(), lease.begin(begin, call)).await;
+        // Nothing can have been written before a transaction has begun.
+        let begun = begun.unwrap_or_else(|_| Err(too_late(Lane::Read)));
+        self.engine()
+            .witness("begin", started.elapsed(), begun.as_ref().err());
+        begun?;
+        Ok(Tx::new(self.engine(), lease, lane, deadline, attempt))
+    }
+
+    async fn run_and_end<T, E, F, Fut>(
+        &self,
+        tx: &Tx,
+        unit: &F,
+        deadline: Deadline,
+    ) -> Result<T, Failure<E>>
+    where
+        E: From<Error>,
+        F: Fn(Tx) -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+    {
+        let mut end = EndOnDrop { tx, armed: true };
+        let Ok(result) = timeout_at(deadline.instant(), unit(tx.clone())).await else {
+            drop(end);
+            return Err(Failure {
+                decides: None,
+                answer: Some(deadline_ended().into()),
+            });
+        };
+        end.armed = false;
+        let seen = tx.seen();
+        match (result, seen) {
+            (Ok(value), None) => match tx.commit().await {
+                Ok(()) => Ok(value),
+                Err(error) => Err(Failure {
+                    decides: Some(error),
+                    answer: None,
+                }),
+            },
+            // A statement failed and the closure said all was well: there is nothing to commit, the
+            // database has aborted the transaction.
+            (Ok(_), Some(error)) => {
+                self.undo(tx).await;
+                Err(Failure {
+                    decides: Some(error),
+                    answer: None,
+                })
+            }
+            (Err(answer), decides) => {
+                self.undo(tx).await;
+                Err(Failure {
+                    decides,
+                    answer: Some(answer),
+                })
+            }
+        }
+    }
+
+    async fn undo(&self, tx: &Tx) {
+        if let Err(error) = tx.roll_back("it was rolled back").await {
+            // The server rolls back by itself when the connection ends; the caller's error matters
+            // more than this one.
+            tracing::debug!(%error, "a rollback was not answered; the connection is discarded");
+        }
+    }
+}
+
+/// Why a unit did not commit.
+struct Failure<E> {
+    /// What the database said; decides whether the closure is run again.
+    decides: Option<Error>,
+    /// What the closure said.
+    answer: Option<E>,
+}
+
+/// Ends the transaction for all its handles when the future is dropped or the closure panics.
+struct EndOnDrop<'t> {
+    tx: &'t Tx,
+    armed: bool,
+}
+
+impl Drop for EndOnDrop<'_> {
+    fn drop(&mut self) {
+        if self.armed {
+            drop(
+                self.tx
+                    .end("its closure did not finish, so it was rolled back"),
+            );
+        }
+    }
+}
+
+fn deadline_ended() -> Error {
+    Report::new(
+        Kind::Timeout,
+        "the deadline ended before the transaction did",
+    )
+    .class(Class::Permanent)
+    .evidence(Evidence::Neither)
+    .timed_out()
+    .remedy("it was rolled back; give it more time or do less in it")
+    .into()
+}
+
+fn ended_early() -> Error {
+    Report::new(
+        Kind::TransactionOver,
+        "the transaction ended before its closure did",
+    )
+    .into()
+}

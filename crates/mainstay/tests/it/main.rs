@@ -1,0 +1,13 @@
+//! The facade's laws: on a scripted backend where time and failures must be exact, on both real
+//! databases where they must be true.
+
+mod breaker;
+mod close;
+mod conformance;
+mod deadlines;
+mod postgres;
+mod processes;
+mod retry;
+mod script;
+mod send;
+mod sqlite;

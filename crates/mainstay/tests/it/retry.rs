@@ -1,0 +1,235 @@
+//! What is repeated and what never is.
+
+use crate::script::{Answer, Script, conflict, failure, read_lost, unknown};
+use mainstay::{Class, Error, Evidence, Kind, Result, TransactionOptions, statement};
+use mainstay_core::error::Report;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+#[tokio::test(start_paused = true)]
+async fn a_read_that_was_lost_is_repeated() {
+    let script = Script::new([read_lost(), Answer::Fine]);
+    let db = script.database(|_| {});
+    db.execute("select 1", ()).await.unwrap();
+    assert_eq!(script.count("run select 1"), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_of_unknown_outcome_is_never_repeated() {
+    let script = Script::new([unknown()]);
+    let db = script.database(|_| {});
+    let error = db
+        .execute("insert into t values (1)", ())
+        .await
+        .unwrap_err();
+    assert!(error.is_outcome_unknown(), "{error}");
+    assert_eq!(script.count("run insert"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idempotent_write_of_unknown_outcome_is_repeated() {
+    let script = Script::new([unknown(), Answer::Fine]);
+    let db = script.database(|_| {});
+    db.execute("update t set x = 1", ())
+        .idempotent()
+        .await
+        .unwrap();
+    assert_eq!(script.count("run update"), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_permanent_failure_is_never_repeated() {
+    let script = Script::new([failure(Kind::Unique, Class::Permanent, Evidence::Answered)]);
+    let db = script.database(|_| {});
+    let error = db
+        .execute("insert into t values (1)", ())
+        .await
+        .unwrap_err();
+    assert!(error.is_unique_violation());
+    assert_eq!(error.attempts(), 1);
+    assert_eq!(script.count("run"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_conflict_reruns_the_whole_closure() {
+    let script = Script::new([Answer::Fine, Answer::Fine, conflict()]);
+    let db = script.database(|_| {});
+    let attempts = db
+        .transaction(async |tx| {
+            tx.execute("update a", ()).await?;
+            tx.execute("update b", ()).await?;
+            Ok(tx.attempt())
+        })
+        .await
+        .unwrap();
+    assert_eq!(attempts, 2);
+    assert_eq!(script.count("begin"), 2);
+    assert_eq!(script.count("run update a"), 2);
+    assert_eq!(script.count("commit"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wrapped_conflict_still_reruns() {
+    #[derive(Debug)]
+    struct Mine;
+    impl From<Error> for Mine {
+        fn from(_: Error) -> Self {
+            Self
+        }
+    }
+    let script = Script::new([Answer::Fine, conflict()]);
+    let db = script.database(|_| {});
+    let result: Result<(), Mine> = db
+        .try_transaction(async |tx| {
+            // The application throws the cause away; the transaction has seen it all the same.
+            tx.execute("update a", ()).await.map_err(|_| Mine)?;
+            Ok(())
+        })
+        .await;
+    assert!(result.is_ok());
+    assert_eq!(script.count("begin"), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_application_s_own_error_is_not_rerun() {
+    let script = Script::new([]);
+    let db = script.database(|_| {});
+    let runs = AtomicU32::new(0);
+    let result: Result<()> = db
+        .transaction(async |_| {
+            runs.fetch_add(1, Ordering::Relaxed);
+            Err(Error::rollback("no"))
+        })
+        .await;
+    assert_eq!(result.unwrap_err().kind(), Kind::RolledBack);
+    assert_eq!(runs.load(Ordering::Relaxed), 1);
+    assert_eq!(script.log().last().map(String::as_str), Some("rollback"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_commit_is_reported_and_never_rerun() {
+    let script = Script::new([Answer::Fine, Answer::Fine, unknown()]);
+    let db = script.database(|_| {});
+    let result = db
+        .transaction(async |tx| tx.execute("update a", ()).await)
+        .await;
+    assert!(result.unwrap_err().is_outcome_unknown());
+    assert_eq!(script.count("begin"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn once_means_once() {
+    let script = Script::new([Answer::Fine, conflict()]);
+    let db = script.database(|_| {});
+    let options = TransactionOptions::new().once();
+    let result = db
+        .transaction_with(options, async |tx| tx.execute("update a", ()).await)
+        .await;
+    assert!(result.unwrap_err().is_conflict());
+    assert_eq!(script.count("begin"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_lost_inside_a_transaction_reruns_it() {
+    let lost = failure(Kind::Unreachable, Class::RolledBack, Evidence::Silent);
+    let script = Script::new([Answer::Fine, lost]);
+    let db = script.database(|_| {});
+    db.transaction(async |tx| tx.execute("update a", ()).await)
+        .await
+        .unwrap();
+    assert_eq!(script.count("begin"), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_conflict_inside_a_savepoint_is_the_whole_unit_s() {
+    let script = Script::new([Answer::Fine, Answer::Fine, conflict()]);
+    let db = script.database(|_| {});
+    let attempt = db
+        .transaction(async |tx| {
+            // Swallowed: the savepoint is undone, but a conflict cannot be cured by a part.
+            drop(
+                tx.savepoint(async |tx| tx.execute("update a", ()).await)
+                    .await,
+            );
+            Ok(tx.attempt())
+        })
+        .await
+        .unwrap();
+    assert_eq!(attempt, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn reruns_end_with_the_attempts() {
+    let script = Script::new((0..100).flat_map(|_| [Answer::Fine, conflict()]));
+    let db = script.database(|_| {});
+    let result = db
+        .transaction(async |tx| tx.execute("update a", ()).await)
+        .await;
+    assert!(result.unwrap_err().is_conflict());
+    assert_eq!(script.count("begin"), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn exactly_once_says_that_it_is_not_there_yet() {
+    let script = Script::new([]);
+    let db = script.database(|_| {});
+    for options in [
+        TransactionOptions::new().exactly_once(),
+        TransactionOptions::new().exactly_once_as("k"),
+    ] {
+        let result = db.transaction_with(options, async |_| Ok(())).await;
+        assert!(
+            result
+                .unwrap_err()
+                .to_string()
+                .contains("not available yet")
+        );
+    }
+    assert!(script.log().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_is_repeated_as_a_whole_after_a_conflict() {
+    let script = Script::new([conflict()]);
+    let db = script.database(|_| {});
+    let affected = db
+        .batch([statement("insert a", ()), statement("insert b", ())])
+        .await
+        .unwrap();
+    assert_eq!(affected, [1, 1]);
+    assert_eq!(script.count("batch"), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn other_work_is_repeated_under_the_same_policy() {
+    let policy = mainstay::RetryPolicy::default();
+    let attempts = mainstay::retry(&policy, async |attempt| {
+        if attempt < 3 {
+            return Err(Error::from(
+                Report::new(Kind::Unreachable, "refused")
+                    .class(Class::NotSent)
+                    .evidence(Evidence::Silent),
+            ));
+        }
+        Ok(attempt)
+    })
+    .await
+    .unwrap();
+    assert_eq!(attempts, 3);
+    let runs = AtomicU32::new(0);
+    let result: Result<()> = mainstay::retry(&policy, async |_| {
+        runs.fetch_add(1, Ordering::Relaxed);
+        Err(Report::new(Kind::Statement, "wrong").into())
+    })
+    .await;
+    assert!(result.is_err());
+    assert_eq!(runs.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_statement_reaches_no_connection() {
+    let script = Script::new([]);
+    let db = script.database(|_| {});
+    let error = db.execute("set x = 1", ()).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::SessionStatement);
+    assert!(script.log().is_empty());
+}
