@@ -4,6 +4,7 @@
 //!
 //! * [`cluster`]: throw-away PostgreSQL clusters, and a fresh database for each test.
 //! * [`proxy`]: a TCP proxy that refuses, stalls, delays and cuts.
+//! * [`conformance`]: the laws that hold on every backend, each with a saboteur that breaks it.
 //! * [`wait_for`]: the one place where a test may poll.
 //!
 //! ```no_run
@@ -15,6 +16,7 @@
 //! ```
 
 pub mod cluster;
+pub mod conformance;
 pub mod proxy;
 
 mod port;
