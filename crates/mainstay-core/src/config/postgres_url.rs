@@ -220,10 +220,9 @@ fn is_ipv6(name: &str) -> bool {
 }
 
 fn bad_host() -> Error {
-    let report: Report = refusal("a host is neither a name nor an address");
-    report
+    refusal("a host is neither a name nor an address")
         .remedy(format!(
-            "a port= of its own is for hosts in host=; {ENCODE}"
+            "a name has letters, digits, `-`, `_` and `.`; {ENCODE}"
         ))
         .into()
 }
