@@ -36,8 +36,15 @@ impl Tree {
             if kind.is_dir() && !FOREIGN.contains(&name.as_str()) {
                 self.read_directory(&entry.path(), &format!("{path}/"))?;
             } else if kind.is_file() {
-                let text = String::from_utf8(std::fs::read(entry.path())?).unwrap_or_default();
-                self.files.push(File { path, text });
+                match std::fs::read(entry.path()) {
+                    Ok(bytes) => {
+                        let text = String::from_utf8(bytes).unwrap_or_default();
+                        self.files.push(File { path, text });
+                    }
+                    // Removed since the directory was read, as a running database does.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    Err(error) => return Err(error),
+                }
             }
         }
         Ok(())
@@ -85,12 +92,11 @@ impl Tree {
 }
 
 impl File {
-    /// Whether it lies under a `tests` directory.
+    /// Whether it holds nothing but tests: under a `tests` directory, or a `tests.rs` beside what
+    /// it tests.
     pub(super) fn is_test(&self) -> bool {
         self.path
             .split('/')
-            .rev()
-            .skip(1)
-            .any(|part| part == "tests")
+            .any(|part| part == "tests" || part == "tests.rs")
     }
 }

@@ -100,6 +100,7 @@ fn a_file_that_does_not_say_what_it_is_for_is_found() {
     let files = [
         ("a.rs", "use std::io;\n//! late"),
         ("b.rs", "\n//! why\nuse std::io;"),
+        ("b/tests.rs", "use super::*;"),
     ];
     assert_eq!(found(modules_say_what_they_are_for, &files), ["a.rs"]);
 }
