@@ -1,0 +1,258 @@
+//! `status`: what the server says of itself, and what the migrations' history says beside the files.
+
+use super::check::connections;
+use super::open::with_existing;
+use crate::exit::Exit;
+use crate::failure::{Failure, Result};
+use crate::output::{Output, Page, Paint, Report, bytes, counted, took};
+use crate::plan::Plan;
+use mainstay::Info;
+use mainstay::migrate::{Applied, MigrationStatus, Migrations};
+use serde::Serialize;
+use std::path::Path;
+use std::time::Duration;
+
+#[derive(Debug, Serialize)]
+struct Told {
+    /// `up_to_date`, `pending` or `diverged`.
+    state: &'static str,
+    server: Server,
+    migrations: History,
+}
+
+#[derive(Debug, Serialize)]
+struct Server {
+    version: String,
+    active_connections: u64,
+    max_connections: Option<u64>,
+    size_bytes: u64,
+    tables: Vec<Table>,
+}
+
+#[derive(Debug, Serialize)]
+struct Table {
+    name: String,
+    rows: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct History {
+    directory: String,
+    /// Whether there is such a directory.
+    found: bool,
+    applied: Vec<Done>,
+    pending: Vec<String>,
+    failed: Vec<Failed>,
+    /// The file was changed after it was applied.
+    modified: Vec<String>,
+    /// Applied, and there is no such file here.
+    missing: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Done {
+    migration: String,
+    finished_at: Option<String>,
+    took_ms: Option<i64>,
+}
+
+#[derive(Debug, Serialize)]
+struct Failed {
+    migration: String,
+    error: Option<String>,
+}
+
+pub(super) async fn run(plan: &Plan, output: &mut Output) -> Result<Exit> {
+    let found = plan.migrations.is_dir();
+    // A look at a server needs no files.
+    let migrations = if found {
+        read(&plan.migrations)?
+    } else {
+        Migrations::default()
+    };
+    let report = with_existing(plan, async |db| {
+        let info = db.info().await?;
+        let status = db.migration_status(&migrations).await?;
+        Ok(Told::new(info, status, &plan.migrations, found))
+    })
+    .await?;
+    output.report(&report);
+    Ok(report.exit())
+}
+
+/// The migrations of a directory, which must be there.
+pub(super) fn read(directory: &Path) -> Result<Migrations> {
+    if !directory.is_dir() {
+        let message = format!(
+            "there is no directory of migrations at {}",
+            directory.display()
+        );
+        return Err(Failure::usage(
+            message,
+            "name it with --migrations, or make a first one with `mainstay init`",
+        ));
+    }
+    Ok(Migrations::from_dir(directory)?)
+}
+
+impl Told {
+    fn new(info: Info, status: MigrationStatus, directory: &Path, found: bool) -> Self {
+        let state = if !status.failed.is_empty() || !status.modified.is_empty() {
+            "diverged"
+        } else if status.pending.is_empty() {
+            "up_to_date"
+        } else {
+            "pending"
+        };
+        let tables = info
+            .tables
+            .into_iter()
+            .map(|(name, rows)| Table { name, rows })
+            .collect();
+        let failed = status.failed.into_iter().map(Failed::new).collect();
+        Self {
+            state,
+            server: Server {
+                version: info.version,
+                active_connections: info.active_connections,
+                max_connections: info.max_connections,
+                size_bytes: info.size_bytes,
+                tables,
+            },
+            migrations: History {
+                directory: directory.display().to_string(),
+                found,
+                applied: status.applied.into_iter().map(Done::new).collect(),
+                pending: status.pending,
+                failed,
+                modified: status.modified,
+                missing: status.missing,
+            },
+        }
+    }
+
+    fn exit(&self) -> Exit {
+        match self.state {
+            "up_to_date" => Exit::Done,
+            "pending" => Exit::NotDone,
+            _ => Exit::Mend,
+        }
+    }
+}
+
+impl Done {
+    fn new(row: Applied) -> Self {
+        let migration = title(&row);
+        Self {
+            migration,
+            finished_at: row.finished_at,
+            took_ms: row.took_ms,
+        }
+    }
+
+    fn remark(&self) -> String {
+        let at = self.finished_at.as_deref().unwrap_or("unfinished");
+        let ms = self.took_ms.and_then(|ms| u64::try_from(ms).ok());
+        match ms {
+            Some(ms) => format!("{at}, {}", took(Duration::from_millis(ms))),
+            None => at.to_owned(),
+        }
+    }
+}
+
+impl Failed {
+    fn new(row: Applied) -> Self {
+        Self {
+            migration: title(&row),
+            error: row.error,
+        }
+    }
+}
+
+fn title(row: &Applied) -> String {
+    format!("{:04}_{}", row.version, row.name)
+}
+
+impl Report for Told {
+    fn show(&self, page: &mut Page) {
+        self.server.show(page);
+        page.gap();
+        self.migrations.show(page);
+        page.gap();
+        match self.state {
+            "up_to_date" => page.paragraph(Paint::Good, "The schema is up to date."),
+            "pending" => {
+                page.paragraph(Paint::Due, "Migrations are pending: apply them with `mainstay deploy`.");
+            }
+            _ if self.migrations.modified.is_empty() => page.paragraph(
+                Paint::Bad,
+                "A migration failed and left nothing behind: mend the file, then `mainstay deploy`.",
+            ),
+            _ => page.paragraph(
+                Paint::Bad,
+                "A migration was changed after it was applied: restore the file, and put the change into a new one.",
+            ),
+        }
+    }
+}
+
+impl Server {
+    fn show(&self, page: &mut Page) {
+        page.field("version", Paint::Plain, &self.version);
+        let connections = connections(self.active_connections, self.max_connections);
+        page.field("connections", Paint::Plain, &connections);
+        page.field("size", Paint::Plain, &bytes(self.size_bytes));
+        page.field("tables", Paint::Plain, &self.tables.len().to_string());
+        let width = self
+            .tables
+            .iter()
+            .map(|table| table.name.chars().count())
+            .max()
+            .unwrap_or(0);
+        for Table { name, rows } in &self.tables {
+            let rows = counted(usize::try_from(*rows).unwrap_or(usize::MAX), "row");
+            page.item(Paint::Plain, &format!("{name:<width$}"), &rows);
+        }
+    }
+}
+
+impl History {
+    fn show(&self, page: &mut Page) {
+        let place = if self.found {
+            self.directory.clone()
+        } else {
+            format!("there is no directory {}", self.directory)
+        };
+        page.field("migrations", Paint::Plain, &place);
+        for done in &self.applied {
+            page.item(
+                Paint::Good,
+                &format!("applied   {}", done.migration),
+                &done.remark(),
+            );
+        }
+        for Failed { migration, error } in &self.failed {
+            let error = error.as_deref().unwrap_or_default();
+            page.item(Paint::Bad, &format!("failed    {migration}"), error);
+        }
+        // One that failed is pending too, which is said once.
+        let failed = |title: &&String| !self.failed.iter().any(|row| row.migration == **title);
+        for title in self.pending.iter().filter(failed) {
+            page.item(Paint::Due, &format!("pending   {title}"), "");
+        }
+        for title in &self.modified {
+            page.item(
+                Paint::Bad,
+                &format!("modified  {title}"),
+                "changed after it was applied",
+            );
+        }
+        for title in &self.missing {
+            page.item(
+                Paint::Due,
+                &format!("missing   {title}"),
+                "applied, but there is no such file",
+            );
+        }
+    }
+}

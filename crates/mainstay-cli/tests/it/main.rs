@@ -1,0 +1,11 @@
+//! The program as an operator meets it: the real binary, on a SQLite file and on a PostgreSQL server.
+
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod bad_input;
+mod bed;
+mod commands;
+mod machines;
+mod migrations;
+mod reset;
+mod streams;
