@@ -1,6 +1,7 @@
 //! The question before destruction. Whoever types the database's name has read which one it is.
 
 use crate::failure::{Failure, Result};
+use crate::interrupt::interruptible;
 use crate::output::Output;
 use std::io::{BufRead, IsTerminal, Read};
 
@@ -22,11 +23,14 @@ pub(crate) async fn confirm(name: &str, force: bool, output: &mut Output) -> Res
         "Everything in the database \"{name}\" will be removed.\nType its name to confirm: "
     ));
     // Off the runtime's threads, so that Ctrl-C is heard while the answer is waited for.
-    let answer = tokio::task::spawn_blocking(|| answer(&mut std::io::stdin().lock())).await;
-    match answer {
-        Ok(Ok(answer)) if agrees(&answer, name) => Ok(()),
-        _ => Err(Failure::declined()),
-    }
+    let reading = tokio::task::spawn_blocking(|| answer(&mut std::io::stdin().lock()));
+    interruptible(async {
+        match reading.await {
+            Ok(Ok(answer)) if agrees(&answer, name) => Ok(()),
+            _ => Err(Failure::declined()),
+        }
+    })
+    .await
 }
 
 fn answer(input: &mut impl BufRead) -> std::io::Result<String> {

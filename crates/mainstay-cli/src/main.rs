@@ -72,12 +72,7 @@ fn block_on(plan: &Plan, output: &mut Output) -> Result<Exit> {
         .enable_all()
         .build()
         .map_err(|cause| Failure::start(&cause))?;
-    let ended = runtime.block_on(async {
-        tokio::select! {
-            ended = commands::run(plan, output) => ended,
-            () = interrupt::asked() => Err(Failure::interrupted()),
-        }
-    });
+    let ended = runtime.block_on(commands::run(plan, output));
     // A question that nobody has answered must not keep the process.
     runtime.shutdown_background();
     ended

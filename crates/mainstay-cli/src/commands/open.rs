@@ -2,6 +2,7 @@
 //! looks for, and one that deploys may meet a server on which the database does not exist yet.
 
 use crate::failure::{Failure, Result};
+use crate::interrupt::interruptible;
 use crate::plan::Plan;
 use mainstay::{Builder, Database};
 use std::time::Duration;
@@ -27,8 +28,9 @@ pub(crate) async fn with_existing<T>(
         let message = format!("there is no database file {}", file.display());
         return Err(Failure::no_database(message));
     }
-    let db = Builder::from_config(plan.config.clone()).open().await?;
-    finish(&db, work(&db).await).await
+    let db = open(Builder::from_config(plan.config.clone())).await?;
+    let done = interruptible(work(&db)).await;
+    finish(&db, done).await
 }
 
 /// Works on a database that is created if it is not there; the work is told whether it was.
@@ -40,20 +42,25 @@ pub(crate) async fn with_created<T>(
     let new_file = plan
         .file()
         .is_some_and(|file| !file.try_exists().unwrap_or(true));
-    let (db, created) = match builder.clone().open().await {
+    let (db, created) = match open(builder.clone()).await {
         Ok(db) => (db, new_file),
-        Err(error) if error.sqlstate() == Some(UNKNOWN_DATABASE) => {
+        Err(failure) if failure.sqlstate.as_deref() == Some(UNKNOWN_DATABASE) => {
             let absent = builder.clone().open_lazy()?;
-            let created = finish(&absent, absent.create().await.map_err(Failure::from)).await?;
-            (builder.open().await?, created)
+            let created = interruptible(async { Ok(absent.create().await?) }).await;
+            let created = finish(&absent, created).await?;
+            (open(builder).await?, created)
         }
-        Err(error) => return Err(error.into()),
+        Err(failure) => return Err(failure),
     };
-    let done = work(&db, created).await;
+    let done = interruptible(work(&db, created)).await;
     finish(&db, done).await
 }
 
-/// Closes, whatever came out of the work.
+async fn open(builder: Builder) -> Result<Database> {
+    interruptible(async { Ok(builder.open().await?) }).await
+}
+
+/// Closes, whatever came out of the work. What was interrupted is cancelled on the server, too.
 async fn finish<T>(db: &Database, result: Result<T>) -> Result<T> {
     db.close_within(CLOSE_GRACE).await;
     result

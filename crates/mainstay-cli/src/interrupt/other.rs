@@ -5,7 +5,7 @@
 /// # Cancel safety
 ///
 /// Safe; a signal that came meanwhile is lost.
-pub(crate) async fn asked() {
+pub(super) async fn asked() {
     if tokio::signal::ctrl_c().await.is_err() {
         // Without a handler the signal ends the process by itself.
         std::future::pending::<()>().await;

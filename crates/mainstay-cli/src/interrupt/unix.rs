@@ -7,7 +7,7 @@ use tokio::signal::unix::{SignalKind, signal};
 /// # Cancel safety
 ///
 /// Safe; a signal that came meanwhile is lost.
-pub(crate) async fn asked() {
+pub(super) async fn asked() {
     // Without a handler the signal ends the process by itself.
     let Ok(mut terminate) = signal(SignalKind::terminate()) else {
         return std::future::pending().await;

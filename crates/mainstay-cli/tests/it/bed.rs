@@ -15,7 +15,7 @@ pub(crate) struct Bed {
     pub(crate) name: String,
     /// The word in the names of files for this system only.
     pub(crate) infix: &'static str,
-    _database: Option<TestDatabase>,
+    database: Option<TestDatabase>,
 }
 
 /// What the program said and how it ended.
@@ -48,7 +48,7 @@ impl Bed {
             url,
             name: name.to_owned(),
             infix,
-            _database: None,
+            database: None,
         }
     }
 
@@ -63,7 +63,7 @@ impl Bed {
         let database = wait(mainstay_testkit::database()).unwrap();
         let bed = Self::new(|_| database.url(), database.name(), "postgres");
         Self {
-            _database: Some(database),
+            database: Some(database),
             ..bed
         }
     }
@@ -107,6 +107,11 @@ impl Bed {
         let ran = self.run(args);
         assert_eq!(ran.code, Some(0), "{args:?}: {ran:?}");
         ran
+    }
+
+    /// Asks PostgreSQL past everything that is being tested.
+    pub(crate) fn psql(&self, query: &str) -> String {
+        self.database.as_ref().unwrap().psql(query).unwrap()
     }
 
     /// Asks the database itself, past the program.
@@ -160,7 +165,8 @@ pub(crate) fn bare(args: &[&str]) -> Command {
     command
 }
 
-fn wait<T>(future: impl Future<Output = T>) -> T {
+/// Runs a future to its end.
+pub(crate) fn wait<T>(future: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -5,7 +5,10 @@
 mod bad_input;
 mod bed;
 mod commands;
+#[cfg(unix)]
+mod interrupt;
 mod machines;
 mod migrations;
+#[cfg(unix)]
 mod reset;
 mod streams;
