@@ -8,6 +8,15 @@ use mainstay_core::{Class, Deadline, Error, Evidence};
 use mainstay_resilience::{Decision, Retrier, Work};
 use tokio::time::Instant;
 
+/// Why one attempt did not succeed.
+pub(crate) enum Setback {
+    /// There was no connection to try it on. The pool has waited for one and tried to open one, again
+    /// and again, for as long as it may: that is the caller's answer.
+    NotServed(Error),
+    /// It was tried, on this kind of work.
+    Failed(Error, Work),
+}
+
 /// The attempts of one call.
 pub(crate) struct Attempts<'e> {
     retrier: &'e Retrier,
@@ -34,16 +43,22 @@ impl<'e> Attempts<'e> {
         self.retrier.on_success();
     }
 
-    /// Decides about a failure: waits and answers `Ok` when the work is to be done again, or answers
+    /// Decides about a setback: waits and answers `Ok` when the work is to be done again, or answers
     /// the error.
     ///
     /// # Cancel safety
     ///
     /// As [`again`](Self::again).
-    pub(crate) async fn after(&mut self, error: Error, work: Work) -> Result<(), Error> {
-        if self.again(error.class(), error.evidence(), work).await {
-            return Ok(());
-        }
+    pub(crate) async fn after(&mut self, setback: Setback) -> Result<(), Error> {
+        let error = match setback {
+            Setback::NotServed(error) => error,
+            Setback::Failed(error, work) => {
+                if self.again(error.class(), error.evidence(), work).await {
+                    return Ok(());
+                }
+                error
+            }
+        };
         let attempts = self.number;
         Err(error.into_report().attempts(attempts).into())
     }

@@ -42,6 +42,9 @@ impl Builder {
     ///
     /// [`Kind::Config`](crate::Kind::Config), naming the variable.
     pub fn from_env() -> Result<Self> {
+        let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+        // Each is logged where it is found; there is nothing more to do about a stranger's variable.
+        drop(Config::near_misses(names));
         Config::from_variables(|name| std::env::var(name).ok()).map(Self::from_config)
     }
 

@@ -1,8 +1,9 @@
 //! The handle that an application holds.
 
-use crate::attempts::Attempts;
+use crate::attempts::{Attempts, Setback};
 use crate::builder::Builder;
 use crate::engine::Engine;
+use crate::lanes::PoolLease;
 use crate::one_shot::{too_late, with_margin};
 use crate::system;
 use mainstay_core::backend::{Backend, Begin, Call, Info, Lane, Progress, System};
@@ -60,7 +61,6 @@ impl Database {
     }
 
     /// Starts a configuration: the URL first, the builder's settings over it.
-    #[must_use]
     pub fn builder(url: &str) -> Builder {
         Builder::from_url(url)
     }
@@ -204,7 +204,7 @@ impl Database {
                         attempts.succeeded();
                         return Ok(affected);
                     }
-                    Err(error) => attempts.after(error, Work::Unit).await?,
+                    Err(setback) => attempts.after(setback).await?,
                 }
             }
         }
@@ -215,7 +215,7 @@ impl Database {
         statements: &[Statement],
         deadline: Deadline,
         site: &'static Location<'static>,
-    ) -> Result<Vec<u64>> {
+    ) -> Result<Vec<u64>, Setback> {
         let lease = self.engine.admit(Lane::Write, deadline, site).await?;
         let started = Instant::now();
         let call = Call {
@@ -230,7 +230,22 @@ impl Database {
         let result = result.unwrap_or_else(|_| Err(too_late(Lane::Write)));
         self.engine
             .witness("batch", started.elapsed(), result.as_ref().err());
-        result
+        result.map_err(|error| Setback::Failed(error, Work::Unit))
+    }
+
+    /// A lease for what is not repeated.
+    pub(crate) async fn lease(
+        &self,
+        lane: Lane,
+        deadline: Deadline,
+        site: &'static Location<'static>,
+    ) -> Result<PoolLease> {
+        self.engine
+            .admit(lane, deadline, site)
+            .await
+            .map_err(|setback| match setback {
+                Setback::NotServed(error) | Setback::Failed(error, _) => error,
+            })
     }
 
     /// Server version, sessions, size, rows per table.
@@ -247,7 +262,7 @@ impl Database {
         let site = Location::caller();
         async move {
             let deadline = self.deadline_for(None);
-            let lease = self.engine.admit(Lane::Read, deadline, site).await?;
+            let lease = self.lease(Lane::Read, deadline, site).await?;
             let info = self.engine.backend.info(&**lease, deadline);
             timeout_at(deadline.instant(), info)
                 .await
@@ -300,7 +315,7 @@ impl Database {
         let site = Location::caller();
         async move {
             let deadline = self.deadline_for(None);
-            let lease = self.engine.admit(Lane::Write, deadline, site).await?;
+            let lease = self.lease(Lane::Write, deadline, site).await?;
             let erased = self.engine.backend.erase(&**lease, deadline).await;
             self.engine.router.forget_all();
             erased

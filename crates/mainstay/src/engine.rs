@@ -1,5 +1,6 @@
 //! Everything behind a [`Database`](crate::Database): one per database, shared by its clones.
 
+use crate::attempts::Setback;
 use crate::gate::Gate;
 use crate::health::Probe;
 use crate::lanes::{Lanes, PoolLease};
@@ -65,15 +66,15 @@ impl Engine {
         lane: Lane,
         deadline: Deadline,
         site: &'static Location<'static>,
-    ) -> Result<PoolLease> {
-        self.gate.admit(&self.me)?;
+    ) -> Result<PoolLease, Setback> {
+        self.gate.admit(&self.me).map_err(Setback::NotServed)?;
         let lease = self.lanes.acquire(lane, deadline, &self.gate, site).await;
         if lease.is_err() {
             // The place that the gate gave is given back; why there was no lease, the pool has
             // already told it.
             self.gate.on_evidence(&self.me, Evidence::Neither, None, 0);
         }
-        lease
+        lease.map_err(Setback::NotServed)
     }
 
     /// Tells gate and health what a statement's result says about the database.

@@ -94,8 +94,6 @@ impl Gate {
         let now = Instant::now();
         let closed = self.with(|breaker| {
             breaker.on_evidence(now, evidence, None);
-            // A waiter's patience may have ended by now, and nobody else asks.
-            let _: Admission = breaker.admit(now);
             matches!(breaker.state(), State::Closed)
         });
         if closed == Some(false) {
@@ -159,12 +157,12 @@ impl Gate {
     fn announce(&self, engine: &Weak<Engine>) {
         let now = Instant::now();
         let state = self.with(|breaker| breaker.state());
-        if let Some(State::Open { until, since }) = state {
-            if self.open.borrow().is_none() {
-                let refusal = self.refusal(now, until.saturating_duration_since(now), since);
-                tracing::warn!(cause = %refusal, "the breaker opened");
-                self.open.send_replace(Some(refusal));
-            }
+        if let Some(State::Open { until, since }) = state
+            && self.open.borrow().is_none()
+        {
+            let refusal = self.refusal(now, until.saturating_duration_since(now), since);
+            tracing::warn!(cause = %refusal, "the breaker opened");
+            self.open.send_replace(Some(refusal));
         }
         let wanted = self
             .with(|breaker| breaker.next_probe(now))

@@ -3,7 +3,9 @@
 use crate::database::Database;
 use crate::engine::Engine;
 use crate::lanes::PoolLease;
+use crate::metrics;
 use crate::one_shot::{too_late, with_margin};
+use crate::router::changes_definitions;
 use mainstay_core::backend::{Call, Connection, Lane, Reply, Want};
 use mainstay_core::{Deadline, Params, Result, Statement};
 use std::future::Future;
@@ -61,8 +63,12 @@ impl Lease {
         let running = self.connection().run(&statement, want, call);
         let result = timeout_at(deadline.instant(), running).await;
         let result = result.unwrap_or_else(|_| Err(too_late(Lane::Write)));
-        self.engine
-            .witness(text, started.elapsed(), result.as_ref().err());
+        let took = started.elapsed();
+        self.engine.witness(text, took, result.as_ref().err());
+        metrics::operation(&self.engine, &statement, took, result.as_ref().err());
+        if changes_definitions(text) {
+            self.engine.router.forget_all();
+        }
         result
     }
 
@@ -116,7 +122,7 @@ impl Database {
         let site = Location::caller();
         async move {
             let deadline = self.deadline_for(None);
-            let held = self.engine().admit(Lane::Write, deadline, site).await?;
+            let held = self.lease(Lane::Write, deadline, site).await?;
             held.hand_over();
             Ok(Lease {
                 held: Arc::new(held),

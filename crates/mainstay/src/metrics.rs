@@ -21,6 +21,16 @@ pub(crate) fn retried(class: &'static str) {
     counter!("db.client.mainstay.retries", "class" => class).increment(1);
 }
 
+/// The span of one call, with OpenTelemetry's names. The text has placeholders, not values.
+pub(crate) fn span(engine: &Engine, statement: &Statement) -> tracing::Span {
+    tracing::debug_span!(
+        "statement",
+        otel.kind = "client",
+        db.system.name = engine.backend.system().as_str(),
+        db.query.text = %statement.text(),
+    )
+}
+
 /// Measures one call, repetitions included, and tells when it was slow.
 pub(crate) fn operation(
     engine: &Engine,

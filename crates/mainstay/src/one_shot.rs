@@ -2,7 +2,7 @@
 //!
 //! Deadline, router, gate, pool, backend, retry, metrics, in this order and in one place.
 
-use crate::attempts::Attempts;
+use crate::attempts::{Attempts, Setback};
 use crate::call::CallOptions;
 use crate::engine::Engine;
 use crate::lanes::PoolLease;
@@ -15,6 +15,7 @@ use mainstay_resilience::Work;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
+use tracing::Instrument;
 
 /// The part of the remaining time that the backend leaves to the facade, so that its own definite
 /// answer (a statement stopped, a write undone) arrives before the caller's patience ends.
@@ -35,25 +36,25 @@ pub(crate) async fn run(
 ) -> Result<Reply> {
     let started = Instant::now();
     let statement = Statement::new(text, params)?;
-    let mut attempts = Attempts::new(&engine.retrier, deadline);
-    let result = loop {
-        let (result, lane) = attempt(engine, &statement, want, options, deadline).await;
-        match result {
-            Ok(reply) => {
-                attempts.succeeded();
-                break Ok(reply);
-            }
-            Err(error) => {
-                if let Err(error) = attempts.after(error, work(lane, options)).await {
-                    break Err(error);
+    let span = metrics::span(engine, &statement);
+    let attempts = async {
+        let mut attempts = Attempts::new(&engine.retrier, deadline);
+        loop {
+            match attempt(engine, &statement, want, options, deadline).await {
+                Ok(reply) => {
+                    attempts.succeeded();
+                    break Ok(reply);
                 }
+                Err(setback) => attempts.after(setback).await?,
             }
         }
     };
+    let result = attempts.instrument(span).await;
     metrics::operation(engine, &statement, started.elapsed(), result.as_ref().err());
     result
 }
 
+/// What it means to do a statement of this lane again.
 pub(crate) fn work(lane: Lane, options: CallOptions) -> Work {
     match lane {
         Lane::Read => Work::Read,
@@ -62,31 +63,25 @@ pub(crate) fn work(lane: Lane, options: CallOptions) -> Work {
     }
 }
 
-/// One attempt, and the lane on which it ended.
 async fn attempt(
     engine: &Arc<Engine>,
     statement: &Statement,
     want: Want,
     options: CallOptions,
     deadline: Deadline,
-) -> (Result<Reply>, Lane) {
-    let (lease, lane) = match lend(engine, statement, options, deadline).await {
-        Ok(lent) => lent,
-        Err(error) => return (Err(error), Lane::Write),
-    };
-    let result = send(engine, &lease, statement, want, lane, deadline).await;
-    match result {
+) -> Result<Reply, Setback> {
+    let (lease, lane) = lend(engine, statement, options, deadline).await?;
+    match send(engine, &lease, statement, want, lane, deadline).await {
+        Ok(reply) => Ok(reply),
         Err(error) if error.is_refused_by_read_lane() => {
             drop(lease);
             engine.router.remember(statement.text(), Lane::Write);
-            let lease = match engine.admit(Lane::Write, deadline, options.site).await {
-                Ok(lease) => lease,
-                Err(error) => return (Err(error), Lane::Write),
-            };
-            let result = send(engine, &lease, statement, want, Lane::Write, deadline).await;
-            (result, Lane::Write)
+            let lease = engine.admit(Lane::Write, deadline, options.site).await?;
+            send(engine, &lease, statement, want, Lane::Write, deadline)
+                .await
+                .map_err(|error| Setback::Failed(error, work(Lane::Write, options)))
         }
-        result => (result, lane),
+        Err(error) => Err(Setback::Failed(error, work(lane, options))),
     }
 }
 
@@ -96,34 +91,44 @@ pub(crate) async fn lend(
     statement: &Statement,
     options: CallOptions,
     deadline: Deadline,
-) -> Result<(PoolLease, Lane)> {
+) -> Result<(PoolLease, Lane), Setback> {
     let text = statement.text();
-    let route = engine.router.route(&*engine.backend, text)?;
-    match route {
-        _ if options.write => Ok((
-            engine.admit(Lane::Write, deadline, options.site).await?,
-            Lane::Write,
-        )),
-        Route::Known(lane) => Ok((engine.admit(lane, deadline, options.site).await?, lane)),
+    let route = engine
+        .router
+        .route(&*engine.backend, text)
+        .map_err(Setback::NotServed)?;
+    let lane = match route {
+        _ if options.write => Lane::Write,
+        Route::Known(lane) => lane,
         Route::Ask => {
             let lease = engine.admit(Lane::Read, deadline, options.site).await?;
-            let asked = engine.backend.route(&**lease, text, deadline);
-            let lane = match timeout_at(deadline.instant(), asked).await {
-                Ok(lane) => lane.inspect_err(|error| {
-                    engine.witness(text, Duration::ZERO, Some(error));
-                })?,
-                Err(_) => return Err(too_late(Lane::Read)),
-            };
+            let lane = ask(engine, &lease, text, deadline).await?;
             engine.router.remember(text, lane);
-            match lane {
-                Lane::Read => Ok((lease, lane)),
-                Lane::Write => {
-                    drop(lease);
-                    Ok((engine.admit(lane, deadline, options.site).await?, lane))
-                }
+            if lane == Lane::Read {
+                return Ok((lease, lane));
             }
+            lane
         }
-    }
+    };
+    Ok((engine.admit(lane, deadline, options.site).await?, lane))
+}
+
+/// Asks the database where a text belongs.
+async fn ask(
+    engine: &Engine,
+    lease: &PoolLease,
+    text: &Arc<str>,
+    deadline: Deadline,
+) -> Result<Lane, Setback> {
+    let started = Instant::now();
+    let asked = engine.backend.route(&***lease, text, deadline);
+    let answer = timeout_at(deadline.instant(), asked).await;
+    answer
+        .unwrap_or_else(|_| Err(too_late(Lane::Read)))
+        .map_err(|error| {
+            engine.witness(text, started.elapsed(), Some(&error));
+            Setback::Failed(error, Work::Read)
+        })
 }
 
 async fn send(

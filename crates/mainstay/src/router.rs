@@ -97,7 +97,7 @@ impl Router {
 }
 
 /// Whether a text may change what another text does: functions, views, policies.
-fn changes_definitions(text: &str) -> bool {
+pub(crate) fn changes_definitions(text: &str) -> bool {
     let first = text
         .trim_start()
         .get(..6)

@@ -1,6 +1,6 @@
 //! Results that are read piece by piece.
 
-use crate::attempts::Attempts;
+use crate::attempts::{Attempts, Setback};
 use crate::call::{CallOptions, Strictness};
 use crate::database::Database;
 use crate::engine::Engine;
@@ -182,12 +182,10 @@ impl Opening {
         let (lease, cursor, batch, lane) = loop {
             match first_batch(&engine, &statement, options, patience).await {
                 Ok(opened) => break opened,
-                Err((error, _)) if error.is_refused_by_read_lane() => {
+                Err(Setback::Failed(error, _)) if error.is_refused_by_read_lane() => {
                     engine.router.remember(statement.text(), Lane::Write);
                 }
-                Err((error, lane)) => {
-                    attempts.after(error, one_shot::work(lane, options)).await?;
-                }
+                Err(setback) => attempts.after(setback).await?,
             }
         };
         attempts.succeeded();
@@ -222,10 +220,8 @@ async fn first_batch(
     statement: &Statement,
     options: CallOptions,
     deadline: Deadline,
-) -> Result<FirstBatch, (mainstay_core::Error, Lane)> {
-    let (lease, lane) = one_shot::lend(engine, statement, options, deadline)
-        .await
-        .map_err(|error| (error, Lane::Write))?;
+) -> Result<FirstBatch, Setback> {
+    let (lease, lane) = one_shot::lend(engine, statement, options, deadline).await?;
     let started = Instant::now();
     let call = Call {
         lane,
@@ -240,7 +236,8 @@ async fn first_batch(
         .await
         .unwrap_or_else(|_| Err(one_shot::too_late(lane)));
     engine.witness(statement.text(), started.elapsed(), opened.as_ref().err());
-    let (cursor, batch) = opened.map_err(|error| (error, lane))?;
+    let (cursor, batch) =
+        opened.map_err(|error| Setback::Failed(error, one_shot::work(lane, options)))?;
     Ok((lease, cursor, batch, lane))
 }
 

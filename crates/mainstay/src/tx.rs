@@ -2,13 +2,14 @@
 
 use crate::engine::Engine;
 use crate::lanes::PoolLease;
+use crate::metrics;
 use crate::one_shot::{too_late, with_margin};
-use crate::router::check_inside_transaction;
+use crate::router::{changes_definitions, check_inside_transaction};
 use mainstay_core::backend::{Call, Connection, Lane, Reply, Savepoint, Want};
 use mainstay_core::error::Report;
 use mainstay_core::{Class, Deadline, Error, Evidence, Kind, Params, Result, Statement};
 use std::future::Future;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
@@ -32,6 +33,9 @@ struct Unit {
     deadline: Deadline,
     attempt: u32,
     state: Mutex<State>,
+    /// Whether functions, views or policies may have been changed: then what is known about other
+    /// texts is forgotten with the commit.
+    redefines: AtomicBool,
     /// The depth at which statements are welcome: handles of a savepoint that has ended, and of the
     /// unit around one that is open, are not.
     depth: AtomicU32,
@@ -76,6 +80,7 @@ impl Tx {
             deadline,
             attempt,
             state: Mutex::new(state),
+            redefines: AtomicBool::new(false),
             depth: AtomicU32::new(0),
         };
         Self {
@@ -158,9 +163,14 @@ impl Tx {
         let running = connection.run(&statement, want, call);
         let result = timeout_at(deadline.instant(), running).await;
         let result = result.unwrap_or_else(|_| Err(self.too_late()));
+        let took = started.elapsed();
         self.unit
             .engine
-            .witness(statement.text(), started.elapsed(), result.as_ref().err());
+            .witness(statement.text(), took, result.as_ref().err());
+        metrics::operation(&self.unit.engine, &statement, took, result.as_ref().err());
+        if changes_definitions(text) {
+            self.unit.redefines.store(true, Ordering::Release);
+        }
         result.inspect_err(|error| self.note(error))
     }
 
@@ -330,6 +340,9 @@ impl Tx {
         self.unit
             .engine
             .witness("commit", started.elapsed(), result.as_ref().err());
+        if self.unit.redefines.load(Ordering::Acquire) {
+            self.unit.engine.router.forget_all();
+        }
         result
     }
 

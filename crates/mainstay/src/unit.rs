@@ -4,7 +4,7 @@
 //! made of it: a wrapped conflict is still a conflict, and an application's own error is still the
 //! end.
 
-use crate::attempts::Attempts;
+use crate::attempts::{Attempts, Setback};
 use crate::database::Database;
 use crate::one_shot::{too_late, with_margin};
 use crate::options::TransactionOptions;
@@ -104,7 +104,7 @@ impl Database {
             loop {
                 match self.open(&options, deadline, 1, site).await {
                     Ok(tx) => return Ok(Transaction::new(tx)),
-                    Err(error) => attempts.after(error, Work::Unit).await?,
+                    Err(setback) => attempts.after(setback).await?,
                 }
             }
         }
@@ -128,8 +128,12 @@ impl Database {
         loop {
             let tx = match self.open(&options, deadline, attempts.number(), site).await {
                 Ok(tx) => tx,
-                Err(error) => {
-                    attempts.after(error, work).await?;
+                Err(Setback::Failed(error, _)) => {
+                    attempts.after(Setback::Failed(error, work)).await?;
+                    continue;
+                }
+                Err(setback) => {
+                    attempts.after(setback).await?;
                     continue;
                 }
             };
@@ -147,7 +151,7 @@ impl Database {
                     decides: Some(error),
                     answer,
                 } => {
-                    if let Err(error) = attempts.after(error, work).await {
+                    if let Err(error) = attempts.after(Setback::Failed(error, work)).await {
                         return Err(answer.unwrap_or_else(|| error.into()));
                     }
                 }
@@ -170,7 +174,7 @@ impl Database {
         deadline: Deadline,
         attempt: u32,
         site: &'static Location<'static>,
-    ) -> Result<Tx> {
+    ) -> Result<Tx, Setback> {
         let lane = if options.read_only {
             Lane::Read
         } else {
@@ -188,7 +192,7 @@ impl Database {
         let begun = begun.unwrap_or_else(|_| Err(too_late(Lane::Read)));
         self.engine()
             .witness("begin", started.elapsed(), begun.as_ref().err());
-        begun?;
+        begun.map_err(|error| Setback::Failed(error, Work::Unit))?;
         Ok(Tx::new(self.engine(), lease, lane, deadline, attempt))
     }
 

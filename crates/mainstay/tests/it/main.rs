@@ -1,6 +1,8 @@
 //! The facade's laws: on a scripted backend where time and failures must be exact, on both real
 //! databases where they must be true.
 
+#![allow(clippy::unwrap_used, reason = "a test stops where it fails")]
+
 mod breaker;
 mod close;
 mod conformance;
