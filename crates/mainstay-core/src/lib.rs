@@ -8,7 +8,7 @@
 //! Modules, in reading order:
 //!
 //! * [`value`]: what may be bound and what may come back ([`Value`], [`Timestamp`], [`Decimal`] …)
-//! * [`params`]: how parameters are given ([`IntoValue`], [`IntoParams`], [`params!`])
+//! * [`params`](mod@params): how parameters are given ([`IntoValue`], [`IntoParams`], [`params!`])
 //! * [`statement`]: text plus parameters, cheap to clone ([`Statement`])
 //! * [`row`]: named columns and their values, decoded by serde ([`Row`])
 //! * [`error`]: one opaque [`Error`] with a [`Kind`], a class and the evidence it carries
