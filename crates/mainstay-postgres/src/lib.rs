@@ -1,1 +1,224 @@
-//! (module docs follow)
+//! The PostgreSQL backend of mainstay, on tokio-postgres and rustls.
+//!
+//! A backend translates and does not decide: it opens sessions, sends statements, says what an
+//! error means and in what condition a session is. This one adds to the driver what a layer above
+//! has to know and the driver keeps to itself: how far a lost statement had come, whether the
+//! server still keeps a session from writing, and what was left behind by a dropped future.
+//!
+//! Modules, in reading order:
+//!
+//! * `connect`, `tls`: one attempt to open one session
+//! * `wire`: what passes between driver and server, written down
+//! * `session`: an open session and its condition; `clean`: putting it back in order
+//! * `sql`, `statements`, `bind`, `decode`: texts, prepared statements, values
+//! * `flight`, `run`, `cursor`: sending requests and judging what comes back
+//! * `read_lane`, `write_lane`, `transaction`: the ways a statement reaches the database
+//! * `classify`: what an error means for what may be done next
+//! * `health`, `migrate`, `backup`: operating it
+
+mod backup;
+mod bind;
+mod classify;
+mod clean;
+mod connect;
+mod cursor;
+mod decode;
+mod flight;
+mod health;
+mod migrate;
+mod read_lane;
+mod run;
+mod session;
+mod sql;
+mod statements;
+mod tls;
+mod transaction;
+mod wire;
+mod write_lane;
+
+pub use classify::ServerError;
+pub use session::PostgresSession;
+
+use connect::Connector;
+use mainstay_core::backend::{
+    Backend, Backup, BoxFuture, Connection, Info, Lane, Layout, MigrationDialect, Presumption,
+    Progress, System,
+};
+use mainstay_core::config::{PostgresTarget, Target};
+use mainstay_core::error::Report;
+use mainstay_core::{Class, Config, Deadline, Error, Kind, Result};
+use session::{Link, Style};
+use std::path::Path;
+use std::sync::Arc;
+
+/// The schema of those who name none.
+const DEFAULT_SCHEMA: &str = "public";
+
+/// A PostgreSQL database behind one URL.
+#[derive(Debug)]
+pub struct Postgres {
+    connector: Arc<Connector>,
+    style: Style,
+    limit: usize,
+    target: String,
+    connect_timeout: std::time::Duration,
+}
+
+impl Postgres {
+    /// Reads the files that the configuration names, and connects to nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Kind::Config`] when a certificate or key cannot be used, or TLS settings contradict each
+    /// other.
+    ///
+    /// ```
+    /// use mainstay_core::Config;
+    /// use mainstay_core::backend::Backend;
+    /// use mainstay_core::config::{Host, PostgresTarget, Target};
+    /// use mainstay_postgres::Postgres;
+    ///
+    /// let host = Host::Tcp { host: "db".into(), port: 5432 };
+    /// let target = PostgresTarget::new(host, "app", "shop");
+    /// let config = Config::new(Target::Postgres(target.clone()));
+    /// let postgres = Postgres::new(&config, &target)?;
+    /// assert_eq!(postgres.target(), "postgres://db:5432/shop");
+    /// # Ok::<(), mainstay_core::Error>(())
+    /// ```
+    pub fn new(config: &Config, target: &PostgresTarget) -> Result<Self> {
+        let style = Style {
+            // One connection would change its setting with every other statement.
+            lanes: config.connection_limit > 1 && !target.pgbouncer,
+            pooled: target.pgbouncer,
+            statements: if target.pgbouncer {
+                0
+            } else {
+                config.statement_cache_size
+            },
+        };
+        Ok(Self {
+            connector: Arc::new(Connector::new(config, target, style.lanes)?),
+            style,
+            limit: config.connection_limit,
+            target: Target::Postgres(target.clone()).to_string(),
+            connect_timeout: config.connect_timeout,
+        })
+    }
+
+    async fn open(&self, lane: Lane, deadline: Deadline) -> Result<PostgresSession> {
+        let opened = self.connector.open(lane, deadline).await?;
+        Ok(PostgresSession::new(
+            opened,
+            Arc::clone(&self.connector),
+            self.style,
+            lane,
+        ))
+    }
+
+    async fn dump(&self, to: &Path, progress: Progress<'_>) -> Result<Backup> {
+        let deadline = Deadline::from_now(self.connect_timeout);
+        let session = self.open(Lane::Read, deadline).await?;
+        let link = session.link();
+        let info = link.info(deadline).await;
+        let host = link.endpoint.host().clone();
+        session.close(deadline).await;
+        let info = info?;
+        let source = backup::Source {
+            host,
+            major: backup::major_of(&info.version).unwrap_or(0),
+            size: info.size_bytes,
+        };
+        backup::backup(&self.connector, source, to, progress).await
+    }
+}
+
+/// A connection of ours.
+fn link_of(connection: &dyn Connection) -> Result<&Arc<Link>> {
+    connection
+        .as_any()
+        .downcast_ref::<PostgresSession>()
+        .map(PostgresSession::link)
+        .ok_or_else(|| {
+            Report::new(
+                Kind::Other,
+                "a connection of another database was handed to PostgreSQL",
+            )
+            .into()
+        })
+}
+
+impl Backend for Postgres {
+    fn system(&self) -> System {
+        System::Postgres
+    }
+
+    fn target(&self) -> &str {
+        &self.target
+    }
+
+    fn layout(&self) -> Layout {
+        Layout::Shared { limit: self.limit }
+    }
+
+    fn connect(
+        &self,
+        lane: Lane,
+        deadline: Deadline,
+    ) -> BoxFuture<'_, Result<Arc<dyn Connection>>> {
+        Box::pin(async move {
+            let session = self.open(lane, deadline).await?;
+            Ok(Arc::new(session) as Arc<dyn Connection>)
+        })
+    }
+
+    fn presume(&self, text: &str) -> Presumption {
+        write_lane::presume(text)
+    }
+
+    fn route<'a>(
+        &'a self,
+        connection: &'a dyn Connection,
+        text: &'a Arc<str>,
+        deadline: Deadline,
+    ) -> BoxFuture<'a, Result<Lane>> {
+        Box::pin(async move { link_of(connection)?.route(text, deadline).await })
+    }
+
+    fn is_permanent(&self, error: &Error) -> bool {
+        error.class() == Class::Permanent
+    }
+
+    fn info<'a>(
+        &'a self,
+        connection: &'a dyn Connection,
+        deadline: Deadline,
+    ) -> BoxFuture<'a, Result<Info>> {
+        Box::pin(async move { link_of(connection)?.info(deadline).await })
+    }
+
+    fn migrations(&self) -> &'static MigrationDialect {
+        &migrate::DIALECT
+    }
+
+    fn create(&self, deadline: Deadline) -> BoxFuture<'_, Result<bool>> {
+        Box::pin(migrate::create(&self.connector, deadline))
+    }
+
+    fn erase<'a>(
+        &'a self,
+        connection: &'a dyn Connection,
+        deadline: Deadline,
+    ) -> BoxFuture<'a, Result<()>> {
+        let schema = self
+            .connector
+            .target()
+            .schema
+            .as_deref()
+            .unwrap_or(DEFAULT_SCHEMA);
+        Box::pin(async move { link_of(connection)?.erase(schema, deadline).await })
+    }
+
+    fn backup<'a>(&'a self, to: &'a Path, progress: Progress<'a>) -> BoxFuture<'a, Result<Backup>> {
+        Box::pin(self.dump(to, progress))
+    }
+}

@@ -1,0 +1,218 @@
+//! Stopping what runs, putting a session back in order, and letting it go.
+
+use crate::flight::launch;
+use crate::session::{Flight, Link};
+use crate::wire::TransactionState;
+use mainstay_core::backend::Lane;
+use mainstay_core::error::Report;
+use mainstay_core::{Deadline, Error, Kind, Result};
+use std::io;
+use std::sync::{Arc, PoisonError};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::Instant;
+
+/// `CancelRequest`: the code that is no protocol version.
+const CANCEL_REQUEST: [u8; 4] = [0x04, 0xd2, 0x16, 0x2e];
+
+/// `DISCARD ALL` without `DEALLOCATE ALL`, which would take away statements that the driver itself
+/// has prepared and cannot forget; those that were prepared with SQL go by name.
+const RESTORE: &str = "\
+CLOSE ALL;
+SET SESSION AUTHORIZATION DEFAULT;
+RESET ALL;
+DO $mainstay$ DECLARE name text; BEGIN
+  FOR name IN SELECT s.name FROM pg_catalog.pg_prepared_statements s WHERE s.from_sql LOOP
+    EXECUTE pg_catalog.format('DEALLOCATE %I', name);
+  END LOOP;
+END $mainstay$;
+UNLISTEN *;
+SELECT pg_catalog.pg_advisory_unlock_all();
+DISCARD PLANS;
+DISCARD TEMP;
+DISCARD SEQUENCES";
+
+impl Link {
+    /// Makes the session clean, or says that it cannot be made so.
+    pub(crate) async fn clean(self: &Arc<Self>, deadline: Deadline) -> Result<()> {
+        let cleaned = tokio::time::timeout_at(deadline.instant(), self.restore(deadline)).await;
+        let error = match cleaned {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) => error,
+            Err(_) => Report::new(Kind::Timeout, "the session did not come to rest in time")
+                .timed_out()
+                .into(),
+        };
+        self.usage().broken = true;
+        Err(error)
+    }
+
+    async fn restore(self: &Arc<Self>, deadline: Deadline) -> Result<()> {
+        let flight = Flight::start(self);
+        let (abandoned, handed_over) = {
+            let usage = self.usage();
+            (usage.abandoned, usage.handed_over)
+        };
+        if handed_over && self.style.pooled {
+            // Which of the pooler's sessions was changed, nobody knows.
+            return Err(broken(
+                "a session behind a pooler is not lent again after exclusive use",
+            ));
+        }
+        if abandoned && self.log.is_pending() {
+            self.cancel(deadline).await?;
+        }
+        self.see_orphans_off().await;
+        // Everything before it has been answered when this is.
+        self.settled(self.client.check_connection()).await?;
+        if self.log.state() != TransactionState::Idle {
+            self.settled(self.client.batch_execute("ROLLBACK")).await?;
+        }
+        if handed_over {
+            self.settled(self.client.batch_execute(RESTORE)).await?;
+            self.statements().clear();
+            let mut usage = self.usage();
+            usage.lane = usage.first_lane;
+        } else if self.style.lanes && !self.reports_its_lane() {
+            self.verify_lane().await?;
+        }
+        self.settled(self.client.check_connection()).await?;
+        self.log.settle();
+        if self.log.state() != TransactionState::Idle {
+            return Err(broken("a transaction is still open"));
+        }
+        let lane = self.usage().put_in_order();
+        if self.has_left_its_lane(lane) {
+            return Err(broken("the session does not keep to its lane any more"));
+        }
+        flight.land();
+        Ok(())
+    }
+
+    async fn settled<T>(
+        &self,
+        answer: impl Future<Output = Result<T, tokio_postgres::Error>>,
+    ) -> Result<T> {
+        let leg = self.leg(crate::classify::Phase::Prepare);
+        answer.await.map_err(|error| self.judge(leg, error))
+    }
+
+    /// Waits for preparations whose callers went away, and drops what they prepared, which closes
+    /// it on the server.
+    async fn see_orphans_off(&self) {
+        let orphans =
+            std::mem::take(&mut *self.orphans.lock().unwrap_or_else(PoisonError::into_inner));
+        for orphan in orphans {
+            if let Err(error) = orphan.await {
+                tracing::trace!(%error, "an abandoned statement was not prepared");
+            }
+        }
+    }
+
+    /// Asks a server that does not report it (before PostgreSQL 14) whether the lane is in force.
+    async fn verify_lane(&self) -> Result<()> {
+        let rows = self
+            .settled(
+                self.client
+                    .simple_query("SHOW default_transaction_read_only"),
+            )
+            .await?;
+        let now = rows.iter().find_map(|message| match message {
+            tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0),
+            _ => None,
+        });
+        let expected = if self.usage().lane == Lane::Read {
+            "on"
+        } else {
+            "off"
+        };
+        if now == Some(expected) {
+            return Ok(());
+        }
+        Err(broken("the session does not keep to its lane any more"))
+    }
+
+    /// Asks the server to stop what the session runs, and waits until the server has dealt with the
+    /// request: one that arrives late would stop the next statement instead.
+    pub(crate) async fn cancel(&self, deadline: Deadline) -> Result<()> {
+        match tokio::time::timeout_at(deadline.instant(), self.send_cancel()).await {
+            Ok(outcome) => outcome,
+            Err(_) => {
+                let message = format!(
+                    "{} did not take a cancel request in time",
+                    self.endpoint.host()
+                );
+                Err(Report::new(Kind::Timeout, message).timed_out().into())
+            }
+        }
+    }
+
+    async fn send_cancel(&self) -> Result<()> {
+        let Some(key) = self.log.key() else {
+            return Err(broken("the server gave no key for cancelling"));
+        };
+        let policy = self.endpoint.encrypted.then(|| self.connector.tls());
+        let mut stream = self.endpoint.dial(policy).await?.stream;
+        let length = u32::try_from(8 + key.len())
+            .unwrap_or(u32::MAX)
+            .to_be_bytes();
+        let request = [&length[..], &CANCEL_REQUEST, &key].concat();
+        let sent = async {
+            stream.write_all(&request).await?;
+            stream.flush().await?;
+            // Nothing is answered; the server closes when it has passed the request on.
+            match stream.read(&mut [0]).await {
+                Ok(_) => Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(()),
+                Err(error) => Err(error),
+            }
+        };
+        sent.await.map_err(|error: io::Error| {
+            let host = self.endpoint.host();
+            let message = format!("the cancel request to {host} was lost: {error}");
+            Report::new(Kind::Unreachable, message).source(error).into()
+        })
+    }
+
+    /// Asks whether the server still answers.
+    pub(crate) async fn check(self: &Arc<Self>, deadline: Deadline) -> Result<()> {
+        let flight = Flight::start(self);
+        let leg = self.leg(self.preparing());
+        let outcome = self
+            .answer(
+                leg,
+                deadline,
+                launch(self.client.check_connection()).landed(),
+            )
+            .await;
+        flight.land();
+        outcome
+    }
+
+    /// Ends the session; returns when the server has let go, or at the deadline.
+    pub(crate) async fn close(&self, deadline: Deadline) {
+        self.usage().broken = true;
+        let Some(mut driver) = self.take_driver() else {
+            return;
+        };
+        if !self.is_ended() && self.log.is_pending() {
+            // Half of the time for this: the server must also have some to let go.
+            let now = Instant::now();
+            let half = Deadline::after(now, deadline.remaining(now) / 2);
+            if let Err(error) = self.cancel(half).await {
+                tracing::debug!(%error, "a running statement could not be stopped before closing");
+            }
+        }
+        self.log.close();
+        if tokio::time::timeout_at(deadline.instant(), &mut driver)
+            .await
+            .is_err()
+        {
+            driver.abort();
+        }
+    }
+}
+
+fn broken(message: &'static str) -> Error {
+    Report::new(Kind::Other, message).into()
+}

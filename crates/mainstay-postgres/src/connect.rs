@@ -1,0 +1,280 @@
+//! One attempt to open one session.
+//!
+//! An operator who reads the error at night wants one line: which host, what happened, what to try.
+//! And the attempt must end on time whatever hangs: the resolver, the handshake, a server that
+//! accepts and says nothing. So one deadline bounds the whole, the hosts of a list share it, and
+//! every failure is put into words here.
+
+pub(crate) mod dial;
+mod startup;
+
+use self::dial::{Endpoint, Stream, addresses};
+use self::startup::{options, refusal};
+use crate::tls::TlsPolicy;
+use crate::wire::{Log, Wire};
+use mainstay_core::backend::Lane;
+use mainstay_core::config::{Host, PostgresTarget, SslMode};
+use mainstay_core::error::Report;
+use mainstay_core::{Class, Config, Deadline, Error, Evidence, Kind, Result};
+use std::future::{Ready, ready};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+use tokio_postgres::config::SslNegotiation;
+use tokio_postgres::tls::TlsConnect;
+
+/// The driver's half that moves the bytes.
+pub(crate) type Driver = tokio_postgres::Connection<tokio::io::Empty, Wire<Stream>>;
+
+/// A session that has just been opened.
+pub(crate) struct Opened {
+    pub(crate) client: tokio_postgres::Client,
+    pub(crate) driver: Driver,
+    pub(crate) log: Arc<Log>,
+    pub(crate) endpoint: Endpoint,
+}
+
+/// Opens sessions with one database.
+#[derive(Debug)]
+pub(crate) struct Connector {
+    target: PostgresTarget,
+    tls: TlsPolicy,
+    connect_timeout: Duration,
+    statement_timeout: Option<Duration>,
+    /// Whether the lane is a setting of the session; see [`crate::read_lane`].
+    lanes: bool,
+}
+
+impl Connector {
+    pub(crate) fn new(config: &Config, target: &PostgresTarget, lanes: bool) -> Result<Self> {
+        Ok(Self {
+            tls: TlsPolicy::new(&target.tls)?,
+            target: target.clone(),
+            connect_timeout: config.connect_timeout,
+            statement_timeout: config.statement_timeout,
+            lanes,
+        })
+    }
+
+    pub(crate) fn target(&self) -> &PostgresTarget {
+        &self.target
+    }
+
+    pub(crate) fn tls(&self) -> &TlsPolicy {
+        &self.tls
+    }
+
+    /// Tries the hosts in order until one takes us.
+    pub(crate) async fn open(&self, lane: Lane, deadline: Deadline) -> Result<Opened> {
+        self.open_database(&self.target.database, lane, deadline)
+            .await
+    }
+
+    /// The same, into another database of the same server.
+    pub(crate) async fn open_database(
+        &self,
+        database: &str,
+        lane: Lane,
+        deadline: Deadline,
+    ) -> Result<Opened> {
+        let deadline = deadline.earliest(Deadline::from_now(self.connect_timeout));
+        let mut failures: Vec<Error> = Vec::new();
+        let hosts = &self.target.hosts;
+        for (index, host) in hosts.iter().enumerate() {
+            let share = share(deadline, hosts.len() - index);
+            match self.open_host(host, database, lane, share).await {
+                Ok(opened) => return Ok(opened),
+                Err(error) if error.class() == Class::Permanent => return Err(error),
+                Err(error) => failures.push(error),
+            }
+        }
+        Err(summary(failures))
+    }
+
+    async fn open_host(
+        &self,
+        host: &Host,
+        database: &str,
+        lane: Lane,
+        deadline: Deadline,
+    ) -> Result<Opened> {
+        let started = Instant::now();
+        let attempt = self.open_addresses(host, database, lane, deadline);
+        match tokio::time::timeout_at(deadline.instant(), attempt).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(silent(host, started.elapsed())),
+        }
+    }
+
+    async fn open_addresses(
+        &self,
+        host: &Host,
+        database: &str,
+        lane: Lane,
+        deadline: Deadline,
+    ) -> Result<Opened> {
+        let addresses = addresses(host).await?;
+        let mut failure = None;
+        for (index, address) in addresses.iter().enumerate() {
+            let started = Instant::now();
+            let share = share(deadline, addresses.len() - index);
+            let endpoint = Endpoint::new(host.clone(), address.clone());
+            let attempt = self.open_endpoint(endpoint, database, lane);
+            match tokio::time::timeout_at(share.instant(), attempt).await {
+                Ok(Ok(opened)) => return Ok(opened),
+                Ok(Err(error)) if error.class() == Class::Permanent => return Err(error),
+                Ok(Err(error)) => failure = Some(error),
+                Err(_) => failure = Some(silent(host, started.elapsed())),
+            }
+        }
+        Err(failure.unwrap_or_else(|| silent(host, Duration::ZERO)))
+    }
+
+    /// TLS or not, as the mode says. Unix sockets never speak it, as in libpq.
+    async fn open_endpoint(
+        &self,
+        endpoint: Endpoint,
+        database: &str,
+        lane: Lane,
+    ) -> Result<Opened> {
+        let mode = if endpoint.is_local() {
+            SslMode::Disable
+        } else {
+            self.tls.mode()
+        };
+        match mode {
+            SslMode::Disable => self.start(endpoint, false, database, lane).await,
+            SslMode::Allow => {
+                let plain = self.start(endpoint.clone(), false, database, lane).await;
+                match plain {
+                    // What a server says that only takes TLS.
+                    Err(error) if error.sqlstate() == Some("28000") => {
+                        self.start(endpoint, true, database, lane).await
+                    }
+                    outcome => outcome,
+                }
+            }
+            _ => self.start(endpoint, true, database, lane).await,
+        }
+    }
+
+    async fn start(
+        &self,
+        mut endpoint: Endpoint,
+        tls: bool,
+        database: &str,
+        lane: Lane,
+    ) -> Result<Opened> {
+        let dialled = endpoint.dial(tls.then_some(&self.tls)).await?;
+        endpoint.encrypted = dialled.encrypted;
+        let log = Arc::new(Log::default());
+        let wire = Wire::new(dialled.stream, dialled.end_point, Arc::clone(&log));
+        let config = self.driver_config(database, lane);
+        let started = config
+            .connect_raw(tokio::io::empty(), Negotiated { stream: wire })
+            .await;
+        match started {
+            Ok((client, driver)) => Ok(Opened {
+                client,
+                driver,
+                log,
+                endpoint,
+            }),
+            Err(error) => Err(refusal(
+                &error,
+                &log,
+                endpoint.host(),
+                &self.target,
+                database,
+            )),
+        }
+    }
+
+    fn driver_config(&self, database: &str, lane: Lane) -> tokio_postgres::Config {
+        use mainstay_core::config::ChannelBinding as Ours;
+        use tokio_postgres::config::ChannelBinding as Theirs;
+        let mut config = tokio_postgres::Config::new();
+        config
+            .user(&self.target.user)
+            .dbname(database)
+            // The stream is negotiated already; this makes the driver take it as it is.
+            .ssl_mode(tokio_postgres::config::SslMode::Require)
+            .ssl_negotiation(SslNegotiation::Direct)
+            .channel_binding(match self.target.channel_binding {
+                Ours::Disable => Theirs::Disable,
+                Ours::Prefer => Theirs::Prefer,
+                Ours::Require => Theirs::Require,
+            });
+        if let Some(password) = &self.target.password {
+            config.password(password.expose());
+        }
+        if let Some(name) = &self.target.application_name {
+            config.application_name(name);
+        }
+        let lane = self.lanes.then_some(lane);
+        let options = options(&self.target, lane, self.statement_timeout);
+        if !options.is_empty() {
+            config.options(options);
+        }
+        config
+    }
+}
+
+/// The stream is ready; the driver only has to take it, and the channel binding with it.
+struct Negotiated {
+    stream: Wire<Stream>,
+}
+
+impl TlsConnect<tokio::io::Empty> for Negotiated {
+    type Stream = Wire<Stream>;
+    type Error = std::io::Error;
+    type Future = Ready<std::io::Result<Wire<Stream>>>;
+
+    fn connect(self, _nothing: tokio::io::Empty) -> Self::Future {
+        ready(Ok(self.stream))
+    }
+}
+
+/// An even share of the time that is left, so that a host that swallows packets does not use up
+/// what the next one needs.
+fn share(deadline: Deadline, among: usize) -> Deadline {
+    let now = Instant::now();
+    let among = u32::try_from(among.max(1)).unwrap_or(u32::MAX);
+    Deadline::after(now, deadline.remaining(now) / among)
+}
+
+/// Nobody answered in time.
+fn silent(host: &Host, waited: Duration) -> Error {
+    Report::new(
+        Kind::Unreachable,
+        format!("{host} did not answer within {waited:.1?}"),
+    )
+    .remedy("is the address right, and does a firewall let us through?")
+    .waited(waited)
+    .timed_out()
+    .into()
+}
+
+/// One failure speaks for itself; of several, each is named.
+fn summary(mut failures: Vec<Error>) -> Error {
+    if failures.len() < 2 {
+        return failures.pop().unwrap_or_else(|| {
+            Report::new(Kind::Config, "the configuration names no host").into()
+        });
+    }
+    let messages: Vec<&str> = failures.iter().map(Error::message).collect();
+    let message = format!("no host takes us: {}", messages.join("; "));
+    let evidence = if failures
+        .iter()
+        .all(|error| error.evidence() == Evidence::Exhausted)
+    {
+        Evidence::Exhausted
+    } else {
+        Evidence::Silent
+    };
+    let last = failures.swap_remove(failures.len() - 1);
+    last.into_report()
+        .message(message)
+        .evidence(evidence)
+        .into()
+}

@@ -1,0 +1,238 @@
+//! From a host to a stream: resolving, connecting, and asking for TLS.
+
+use crate::tls::{TlsPolicy, end_point, server_name};
+use mainstay_core::config::{Host, SslMode};
+use mainstay_core::error::Report;
+use mainstay_core::{Error, Kind, Result};
+use socket2::{SockRef, TcpKeepalive};
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixStream};
+
+/// A dead peer is noticed after 15 + 3 × 5 s of silence instead of two hours, and before most
+/// firewalls forget an idle connection.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(15);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+const KEEPALIVE_RETRIES: u32 = 3;
+
+/// Keep-alive probes are not sent while data is unacknowledged; this bounds that case.
+const USER_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// A name with more addresses than this is not a host but a mistake.
+const ADDRESSES_MAX: usize = 16;
+
+/// `SSLRequest`: length 8, and the code that is no protocol version.
+const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
+
+/// What a session travels over.
+pub(crate) trait Transport: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Transport for T {}
+
+/// A stream, encrypted or not.
+pub(crate) type Stream = Box<dyn Transport>;
+
+/// Where exactly a session is connected: a cancel request has to go to the same place.
+#[derive(Clone, Debug)]
+pub(crate) struct Endpoint {
+    host: Host,
+    address: Address,
+    /// Whether the session speaks TLS.
+    pub(crate) encrypted: bool,
+}
+
+/// An address that can be connected to.
+#[derive(Clone, Debug)]
+pub(crate) enum Address {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+}
+
+/// A connected stream.
+pub(crate) struct Dialled {
+    pub(crate) stream: Stream,
+    pub(crate) encrypted: bool,
+    pub(crate) end_point: Option<Vec<u8>>,
+}
+
+/// The addresses of a host, in the order in which to try them.
+pub(crate) async fn addresses(host: &Host) -> Result<Vec<Address>> {
+    match host {
+        Host::Unix { directory, port } => Ok(vec![Address::Unix(
+            directory.join(format!(".s.PGSQL.{port}")),
+        )]),
+        Host::Tcp { host: name, port } => {
+            let found: Vec<Address> = tokio::net::lookup_host((name.as_str(), *port))
+                .await
+                .map_err(|error| unknown_host(name, error))?
+                .take(ADDRESSES_MAX)
+                .map(Address::Tcp)
+                .collect();
+            if found.is_empty() {
+                return Err(unknown_host(
+                    name,
+                    io::Error::other("the name has no address"),
+                ));
+            }
+            Ok(found)
+        }
+        _ => Err(Report::new(Kind::Config, format!("{host} is no address known here")).into()),
+    }
+}
+
+impl Endpoint {
+    pub(crate) fn new(host: Host, address: Address) -> Self {
+        Self {
+            host,
+            address,
+            encrypted: false,
+        }
+    }
+
+    pub(crate) fn host(&self) -> &Host {
+        &self.host
+    }
+
+    pub(crate) fn is_local(&self) -> bool {
+        matches!(self.address, Address::Unix(_))
+    }
+
+    /// Connects; with a policy it asks for TLS, and goes on without only in mode `prefer` and only
+    /// if the server says that it has none.
+    pub(crate) async fn dial(&self, tls: Option<&TlsPolicy>) -> Result<Dialled> {
+        let stream = match &self.address {
+            Address::Unix(path) => {
+                let stream = UnixStream::connect(path)
+                    .await
+                    .map_err(|e| self.unreachable(e))?;
+                return Ok(plain(Box::new(stream)));
+            }
+            Address::Tcp(address) => self.connect_tcp(*address).await?,
+        };
+        let Some(policy) = tls else {
+            return Ok(plain(Box::new(stream)));
+        };
+        self.encrypt(stream, policy).await
+    }
+
+    async fn connect_tcp(&self, address: SocketAddr) -> Result<TcpStream> {
+        let connected = async {
+            let stream = TcpStream::connect(address).await?;
+            stream.set_nodelay(true)?;
+            let socket = SockRef::from(&stream);
+            let keepalive = TcpKeepalive::new()
+                .with_time(KEEPALIVE_IDLE)
+                .with_interval(KEEPALIVE_INTERVAL)
+                .with_retries(KEEPALIVE_RETRIES);
+            socket.set_tcp_keepalive(&keepalive)?;
+            #[cfg(any(target_os = "linux", target_os = "android"))]
+            socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
+            Ok(stream)
+        };
+        connected
+            .await
+            .map_err(|error: io::Error| self.unreachable(error))
+    }
+
+    async fn encrypt(&self, mut stream: TcpStream, policy: &TlsPolicy) -> Result<Dialled> {
+        let mut answer = [0];
+        let asked = async {
+            stream.write_all(&SSL_REQUEST).await?;
+            stream.read_exact(&mut answer).await
+        };
+        asked.await.map_err(|error| self.unreachable(error))?;
+        match answer {
+            [b'S'] => {}
+            [b'N'] if policy.mode() == SslMode::Prefer => return Ok(plain(Box::new(stream))),
+            [b'N'] => {
+                let message = format!("{} does not speak TLS, and sslmode demands it", self.host);
+                return Err(Report::new(Kind::Tls, message)
+                    .remedy("turn ssl on in postgresql.conf, or set sslmode=prefer if clear text will do")
+                    .into());
+            }
+            _ => {
+                let message = format!("{} does not speak PostgreSQL's protocol", self.host);
+                return Err(Report::new(Kind::Config, message)
+                    .remedy("check host and port")
+                    .into());
+            }
+        }
+        let Host::Tcp { host, .. } = &self.host else {
+            return Err(Report::new(Kind::Tls, "a Unix socket does not speak TLS").into());
+        };
+        let stream = policy
+            .connector()
+            .connect(server_name(host)?, stream)
+            .await
+            .map_err(|error| self.tls_failure(error))?;
+        let certificates = stream.get_ref().1.peer_certificates();
+        let end_point = certificates
+            .and_then(<[_]>::first)
+            .and_then(|first| end_point(first));
+        Ok(Dialled {
+            stream: Box::new(stream),
+            encrypted: true,
+            end_point,
+        })
+    }
+
+    fn unreachable(&self, error: io::Error) -> Error {
+        let message = format!("cannot reach {}: {}", self.host, words(&error));
+        let report = Report::new(Kind::Unreachable, message);
+        let report = match error.kind() {
+            io::ErrorKind::ConnectionRefused => {
+                report.remedy("is the server running, and is it this port?")
+            }
+            io::ErrorKind::NotFound => {
+                report.remedy("is the server running, and is it this directory and port?")
+            }
+            _ => report,
+        };
+        report.source(error).into()
+    }
+
+    /// A handshake that fails over the certificate fails again; one whose connection broke need not.
+    fn tls_failure(&self, error: io::Error) -> Error {
+        let rustls = error
+            .get_ref()
+            .and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        if rustls.is_none() {
+            return self.unreachable(error);
+        }
+        let message = format!("no trusted TLS connection to {}: {}", self.host, error);
+        Report::new(Kind::Tls, message)
+            .remedy("check sslrootcert, and that the server's certificate names this host")
+            .source(error)
+            .into()
+    }
+}
+
+fn plain(stream: Stream) -> Dialled {
+    Dialled {
+        stream,
+        encrypted: false,
+        end_point: None,
+    }
+}
+
+fn unknown_host(name: &str, error: io::Error) -> Error {
+    Report::new(
+        Kind::Unreachable,
+        format!("cannot find the host {name:?}: {}", words(&error)),
+    )
+    .remedy("check the name, and that it can be resolved here")
+    .source(error)
+    .into()
+}
+
+/// `Connection refused` without `(os error 111)`.
+fn words(error: &io::Error) -> String {
+    let text = error.to_string();
+    match text.rfind(" (os error ") {
+        Some(end) => text[..end].to_lowercase(),
+        None => text,
+    }
+}

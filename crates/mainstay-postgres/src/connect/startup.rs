@@ -1,0 +1,163 @@
+//! What a session begins with, and what a server says that does not take us.
+
+use crate::classify::{Phase, ServerError, refused};
+use crate::wire::Log;
+use mainstay_core::backend::Lane;
+use mainstay_core::config::{Host, PostgresTarget};
+use mainstay_core::error::Report;
+use mainstay_core::{Error, Evidence, Kind};
+use std::error::Error as _;
+use std::time::Duration;
+
+/// The `options` of the startup message. The driver sends no other parameters, and as options they
+/// are the session's own defaults, to which `RESET ALL` goes back.
+///
+/// A transaction pooler shares its sessions and refuses what it cannot keep apart, so behind one
+/// nothing is set but what the user asked for.
+pub(super) fn options(
+    target: &PostgresTarget,
+    lane: Option<Lane>,
+    statement_timeout: Option<Duration>,
+) -> String {
+    let mut parts: Vec<String> = target.options.iter().cloned().collect();
+    let mut set = |name: &str, value: &str| parts.push(format!("-c {name}={}", escaped(value)));
+    if let Some(schema) = &target.schema {
+        set(
+            "search_path",
+            &format!("\"{}\",public", schema.replace('"', "\"\"")),
+        );
+    }
+    if !target.pgbouncer {
+        if let Some(limit) = statement_timeout {
+            set("statement_timeout", &limit.as_millis().to_string());
+        }
+        if let Some(lane) = lane {
+            set(
+                "default_transaction_read_only",
+                if lane == Lane::Read { "on" } else { "off" },
+            );
+        }
+    }
+    parts.join(" ")
+}
+
+/// Options are split at spaces; a backslash protects one, and itself.
+fn escaped(value: &str) -> String {
+    let mut text = String::with_capacity(value.len());
+    for character in value.chars() {
+        if character == '\\' || character.is_whitespace() {
+            text.push('\\');
+        }
+        text.push(character);
+    }
+    text
+}
+
+/// Puts into words why the session did not come about.
+pub(super) fn refusal(
+    error: &tokio_postgres::Error,
+    log: &Log,
+    host: &Host,
+    target: &PostgresTarget,
+    database: &str,
+) -> Error {
+    if let Some(server) = error.as_db_error() {
+        return server_refusal(server.into(), host, target, database);
+    }
+    if let Some(words) = log.last_words() {
+        return server_refusal(words.into(), host, target, database);
+    }
+    let cause = error.source().map(ToString::to_string).unwrap_or_default();
+    // The kinds of the driver's errors are private; their words are not.
+    match error.to_string().split(':').next().unwrap_or_default() {
+        "invalid configuration" => {
+            let message = format!(
+                "{host} asks for a password for {:?}, and none is configured",
+                target.user
+            );
+            Report::new(Kind::Credentials, message)
+                .remedy("put it into DATABASE_URL")
+                .evidence(Evidence::Answered)
+                .into()
+        }
+        "authentication error" => Report::new(
+            Kind::Credentials,
+            format!("{host} and we cannot agree on a login: {cause}"),
+        )
+        .evidence(Evidence::Answered)
+        .into(),
+        _ if cause.contains("alert") => Report::new(
+            Kind::Tls,
+            format!("{host} ended the TLS connection: {cause}"),
+        )
+        .remedy("does the server ask for a client certificate? set sslcert and sslkey")
+        .into(),
+        _ => {
+            let how = log.ended().unwrap_or(cause);
+            Report::new(
+                Kind::Unreachable,
+                format!("{host} broke off while a session was opened: {how}"),
+            )
+            .remedy("is it a PostgreSQL server, and does sslmode suit it?")
+            .into()
+        }
+    }
+}
+
+fn server_refusal(
+    server: ServerError,
+    host: &Host,
+    target: &PostgresTarget,
+    database: &str,
+) -> Error {
+    let code = server.code().to_owned();
+    let said = server.to_string();
+    let report = refused(Phase::Connect, server, false, target.pgbouncer);
+    let user = &target.user;
+    match code.as_str() {
+        "28P01" => report
+            .message(format!("{host} refused the password of {user:?}"))
+            .remedy("check user and password in DATABASE_URL"),
+        "28000" => report
+            .message(format!("{host} refused {user:?}: {said}"))
+            .remedy("check the user, pg_hba.conf and sslmode"),
+        "3D000" => report
+            .message(format!("database {database:?} does not exist on {host}"))
+            .remedy("`mainstay init` creates it"),
+        _ => report.message(format!("{host} did not open a session: {said}")),
+    }
+    .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target() -> PostgresTarget {
+        let host = Host::Tcp {
+            host: "db".into(),
+            port: 5432,
+        };
+        PostgresTarget::new(host, "app", "shop")
+    }
+
+    #[test]
+    fn options_are_escaped() {
+        let mut target = target();
+        target.options = Some("-c work_mem=64MB".into());
+        target.schema = Some("my \"odd\\\" schema".into());
+        let options = options(&target, Some(Lane::Read), Some(Duration::from_secs(2)));
+        let expected = "-c work_mem=64MB \
+                        -c search_path=\"my\\ \"\"odd\\\\\"\"\\ schema\",public \
+                        -c statement_timeout=2000 -c default_transaction_read_only=on";
+        assert_eq!(options, expected);
+    }
+
+    #[test]
+    fn a_pooler_gets_no_settings_of_ours() {
+        let mut target = target();
+        target.pgbouncer = true;
+        let options = options(&target, Some(Lane::Read), Some(Duration::from_secs(2)));
+        assert_eq!(options, "");
+    }
+}

@@ -1,0 +1,194 @@
+//! Requests that travel together, and what the absence of an answer means.
+//!
+//! The driver sends a request when its future is polled for the first time. [`launch`] does that at
+//! once, so that the order on the wire is the order of the calls, whatever happens to be awaited
+//! first afterwards.
+
+use crate::classify::{Described, Phase, ServerError, lost, refused};
+use crate::session::Link;
+use crate::wire::{Mark, Reached};
+use mainstay_core::error::Report;
+use mainstay_core::{Deadline, Error, Evidence, Kind, Result};
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+
+/// A request that has been sent.
+pub(crate) enum Launched<'a, T> {
+    /// It failed or finished at once.
+    Landed(T),
+    /// Its answer is awaited.
+    Flying(Pin<Box<dyn Future<Output = T> + Send + 'a>>),
+}
+
+/// Sends a request.
+pub(crate) fn launch<'a, T>(request: impl Future<Output = T> + Send + 'a) -> Launched<'a, T> {
+    let mut request: Pin<Box<dyn Future<Output = T> + Send + 'a>> = Box::pin(request);
+    // Nobody is woken by this poll; whoever wants the answer polls again.
+    match request
+        .as_mut()
+        .poll(&mut Context::from_waker(Waker::noop()))
+    {
+        Poll::Ready(answer) => Launched::Landed(answer),
+        Poll::Pending => Launched::Flying(request),
+    }
+}
+
+impl<T> Launched<'_, T> {
+    /// Waits for the answer.
+    pub(crate) async fn landed(self) -> T {
+        match self {
+            Self::Landed(answer) => answer,
+            Self::Flying(request) => request.await,
+        }
+    }
+}
+
+/// One request of a flight, for judging the absence of its answer.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Leg {
+    /// What was going on.
+    pub(crate) phase: Phase,
+    /// Where the log stood before the flight.
+    pub(crate) mark: Mark,
+    /// Which request of the flight it is, from 0.
+    pub(crate) index: u64,
+    /// How many commands the server reports complete when it is done.
+    pub(crate) completes: u32,
+}
+
+impl Link {
+    /// A flight of one request, about to start.
+    pub(crate) fn leg(&self, phase: Phase) -> Leg {
+        Leg {
+            phase,
+            mark: self.log.mark(),
+            index: 0,
+            completes: 1,
+        }
+    }
+
+    /// Waits for an answer until the deadline, and says what it means if none comes.
+    pub(crate) async fn answer<T>(
+        &self,
+        leg: Leg,
+        deadline: Deadline,
+        answer: impl Future<Output = Result<T, tokio_postgres::Error>>,
+    ) -> Result<T> {
+        match tokio::time::timeout_at(deadline.instant(), answer).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => Err(self.judge(leg, error)),
+            Err(_) => {
+                self.usage().abandoned = true;
+                Err(self.overdue(leg))
+            }
+        }
+    }
+
+    /// Puts a failure into words and classes.
+    pub(crate) fn judge(&self, leg: Leg, error: tokio_postgres::Error) -> Error {
+        if let Some(server) = error.as_db_error() {
+            return self.judge_refusal(leg, server.into());
+        }
+        if error.to_string().starts_with("error encoding") {
+            return Report::new(Kind::Statement, "the statement cannot be sent")
+                .source(error)
+                .into();
+        }
+        // Also when the connection lives on: an answer that the driver does not understand leaves
+        // nobody in a position to say what comes next.
+        self.usage().broken = true;
+        let reached = self.log.reached(leg.mark, leg.index, leg.completes);
+        let report = lost(leg.phase, reached, self.style.pooled);
+        let host = self.endpoint.host();
+        let words = self.log.last_words().map(ServerError::from);
+        let how = match &words {
+            Some(words) => words.to_string(),
+            None => self.log.ended().unwrap_or_else(|| error.to_string()),
+        };
+        let report = match words {
+            Some(words) => report.described(words),
+            None => report.source(error),
+        };
+        let moment = match (leg.phase, reached) {
+            (Phase::Commit, Reached::Unknown) => {
+                "during COMMIT; whether it was committed is unknown"
+            }
+            (Phase::Write, Reached::Unknown) => "during a write; whether it happened is unknown",
+            (_, Reached::NotWritten) => "before the statement was sent",
+            (Phase::Transaction | Phase::Commit, _) => "inside a transaction, which is rolled back",
+            _ => "before the answer came",
+        };
+        report
+            .message(format!("the connection to {host} was lost {moment}: {how}"))
+            .into()
+    }
+
+    fn judge_refusal(&self, leg: Leg, server: ServerError) -> Error {
+        let code = server.code().to_owned();
+        let ends = server.ends_the_session();
+        if ends {
+            self.usage().broken = true;
+        }
+        let stale = is_stale(&server);
+        let mid_answer = ends && self.log.completes() >= leg.completes;
+        let text = server.to_string();
+        let report = refused(leg.phase, server, mid_answer, self.style.pooled);
+        match code.as_str() {
+            // The server says in words, and only in words, which of the two it was.
+            "57014" if text.contains("statement timeout") => report.kind(Kind::Timeout).timed_out(),
+            "25006" if leg.phase == Phase::Read => report.refused_by_read_lane(),
+            "25P02" => report.message(
+                "the transaction was aborted by an earlier error and can only be rolled back",
+            ),
+            _ if stale => report.class(mainstay_core::Class::RolledBack),
+            _ if ends => report.message(format!(
+                "{} ended the session: {text}",
+                self.endpoint.host()
+            )),
+            _ => report,
+        }
+        .into()
+    }
+
+    /// The deadline passed. What still runs is stopped when the session is cleaned.
+    fn overdue(&self, leg: Leg) -> Error {
+        let reached = self.log.reached(leg.mark, leg.index, leg.completes);
+        let report = lost(leg.phase, reached, self.style.pooled);
+        let error = Error::from(report);
+        let heard = self.log.has_heard_since(leg.mark);
+        let (kind, message) = if error.is_outcome_unknown() {
+            (
+                Kind::OutcomeUnknown,
+                "no answer came before the deadline; whether it was written is unknown",
+            )
+        } else {
+            (Kind::Timeout, "no answer came before the deadline")
+        };
+        error
+            .into_report()
+            .kind(kind)
+            .message(message)
+            .evidence(if heard {
+                Evidence::Neither
+            } else {
+                Evidence::Silent
+            })
+            .timed_out()
+            .into()
+    }
+}
+
+/// The plan was made for tables that have changed since, or the statement is gone.
+fn is_stale(server: &ServerError) -> bool {
+    match server.code() {
+        "26000" => true,
+        "0A000" => server.routine() == Some("RevalidateCachedQuery"),
+        _ => false,
+    }
+}
+
+/// Whether preparing the statement anew can help.
+pub(crate) fn is_stale_plan(error: &Error) -> bool {
+    error.downcast_ref::<ServerError>().is_some_and(is_stale)
+}

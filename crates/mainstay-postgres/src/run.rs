@@ -1,0 +1,250 @@
+//! Running one statement: finding its plan, binding, sending it under the guard of its lane.
+
+use crate::bind::{Bound, unspecified};
+use crate::classify::Phase;
+use crate::decode::RowShape;
+use crate::flight::{Launched, Leg, is_stale_plan, launch};
+use crate::read_lane::Guard;
+use crate::session::{Flight, Link};
+use crate::statements::Prepared;
+use futures_util::TryStreamExt;
+use mainstay_core::backend::{Call, Lane, Reply, Want};
+use mainstay_core::{Class, Columns, Error, Result, Row, Statement};
+use std::pin::pin;
+use std::sync::Arc;
+use tokio_postgres::{Client, RowStream};
+
+type DriverResult<T> = Result<T, tokio_postgres::Error>;
+
+/// What came back of a statement, before anything is decided about it.
+pub(crate) struct Fetched {
+    columns: Arc<Columns>,
+    rows: Vec<Row>,
+    affected: u64,
+    /// The first row that could not be read. The statement ran nevertheless.
+    unreadable: Option<Error>,
+}
+
+impl Fetched {
+    pub(crate) fn affected(&self) -> u64 {
+        self.affected
+    }
+}
+
+impl Link {
+    /// Runs one statement.
+    pub(crate) async fn run(
+        self: &Arc<Self>,
+        statement: &Statement,
+        want: Want,
+        call: Call,
+    ) -> Result<Reply> {
+        let flight = Flight::start(self);
+        let mut outcome = self.run_once(statement, want, call).await;
+        if outcome.as_ref().is_err_and(is_stale_plan) {
+            self.statements().forget(statement.text());
+            // Refused before it ran; inside a transaction only the whole can be run again.
+            if !self.is_in_transaction() {
+                outcome = self.run_once(statement, want, call).await;
+            }
+        }
+        if outcome.is_err() {
+            self.settle_refusal(call).await;
+        }
+        flight.land();
+        outcome
+    }
+
+    async fn run_once(&self, statement: &Statement, want: Want, call: Call) -> Result<Reply> {
+        let prepared = self
+            .prepared(statement.text(), statement.params(), call.deadline)
+            .await?;
+        let bound = prepared.bind(statement.params())?;
+        if let (Want::Rows(_), Some(shape)) = (want, &prepared.shape) {
+            shape.check()?;
+        }
+        let request = fetch(&self.client, &prepared, statement.text(), bound, want);
+        let guarded = self.send_guarded(call.lane, request);
+        let fetched = self.land_guarded(guarded, call).await?;
+        match fetched.unreadable {
+            Some(error) => Err(error),
+            None => Ok(Reply {
+                columns: fetched.columns,
+                rows: fetched.rows,
+                affected: fetched.affected,
+            }),
+        }
+    }
+
+    /// Sends a request together with what keeps its lane, in one flight.
+    pub(crate) fn send_guarded<'a, T>(
+        &'a self,
+        lane: Lane,
+        request: impl Future<Output = DriverResult<T>> + Send + 'a,
+    ) -> Guarded<'a, T> {
+        // One caller at a time, so that nothing comes between the guard and what it guards.
+        let mut usage = self.usage();
+        let in_transaction =
+            usage.transaction.is_some() || self.log.state() != crate::wire::TransactionState::Idle;
+        let guard = Guard::choose(lane, usage.lane, in_transaction, self.style.lanes);
+        let mark = self.log.mark();
+        let before = guard
+            .before()
+            .map(|text| launch(self.client.batch_execute(text)));
+        if let Guard::Setting(lane) = guard {
+            usage.lane = lane;
+        }
+        if lane == Lane::Read && self.style.lanes && !self.reports_its_lane() {
+            usage.unverified = true;
+        }
+        let phase = match lane {
+            _ if in_transaction => Phase::Transaction,
+            Lane::Read => Phase::Read,
+            Lane::Write => Phase::Write,
+        };
+        let index = u64::from(before.is_some());
+        let request = launch(request);
+        let after = guard.after().map(|text| {
+            let client = Arc::clone(&self.client);
+            launch(async move { client.batch_execute(text).await })
+        });
+        Guarded {
+            before,
+            request,
+            after,
+            leg: Leg {
+                phase,
+                mark,
+                index,
+                completes: 1,
+            },
+        }
+    }
+
+    /// Waits for a guarded request. What came of it counts only as far as its guard held.
+    pub(crate) async fn land_guarded<T>(&self, guarded: Guarded<'_, T>, call: Call) -> Result<T> {
+        let Guarded {
+            before,
+            request,
+            after,
+            mut leg,
+        } = guarded;
+        let mut unguarded = None;
+        if let Some(before) = before {
+            let leg_before = Leg {
+                phase: Phase::Prepare,
+                index: 0,
+                ..leg
+            };
+            if let Err(error) = self
+                .answer(leg_before, call.deadline, before.landed())
+                .await
+            {
+                // Without its guard a read is like any other statement.
+                leg.phase = Phase::Write;
+                self.usage().broken = true;
+                unguarded = Some(error);
+            }
+        }
+        let mut outcome = self.answer(leg, call.deadline, request.landed()).await;
+        if let Some(after) = after {
+            let leg_after = Leg {
+                phase: Phase::Prepare,
+                index: leg.index + 1,
+                ..leg
+            };
+            let ended = self.answer(leg_after, call.deadline, after.landed()).await;
+            if let (Err(error), Ok(_)) = (ended, &outcome) {
+                // Nothing was written, but the database has not stood by what it had read.
+                outcome = Err(error.into_report().class(Class::ReadLost).into());
+            }
+        }
+        match (unguarded, outcome) {
+            (None, outcome) => outcome,
+            (Some(guard), Ok(_)) if call.lane == Lane::Read => Err(Guard::failed(&guard)),
+            (Some(guard), Err(error)) if error.sqlstate() == Some("25006") => Err(guard),
+            (Some(_), outcome) => outcome,
+        }
+    }
+
+    /// After an error the server still has to say that it is ready. As a rule both come together;
+    /// where they do not, waiting here is cheaper than cleaning the session.
+    pub(crate) async fn settle_refusal(&self, call: Call) {
+        if !self.is_ended() && !self.usage().abandoned && self.log.is_pending() {
+            let leg = self.leg(self.preparing());
+            let settled = self
+                .answer(leg, call.deadline, self.client.check_connection())
+                .await;
+            if let Err(error) = settled {
+                tracing::debug!(%error, "the session did not settle after an error");
+            }
+        }
+    }
+}
+
+/// A request on its way with its guard.
+pub(crate) struct Guarded<'a, T> {
+    before: Option<Launched<'a, DriverResult<()>>>,
+    request: Launched<'a, DriverResult<T>>,
+    /// Its own, so that a cursor can keep it.
+    pub(crate) after: Option<Launched<'static, DriverResult<()>>>,
+    pub(crate) leg: Leg,
+}
+
+/// Opens the rows of a statement.
+pub(crate) async fn open(
+    client: &Client,
+    prepared: &Prepared,
+    text: &str,
+    bound: Vec<Bound<'_>>,
+) -> DriverResult<RowStream> {
+    match &prepared.statement {
+        Some(statement) => client.query_raw(statement, bound).await,
+        None => {
+            let typed = bound.into_iter().map(|value| (value, unspecified()));
+            client
+                .query_typed_raw(text, typed.collect::<Vec<_>>())
+                .await
+        }
+    }
+}
+
+/// Runs a statement to its end, keeping no more rows than are wanted.
+pub(crate) async fn fetch(
+    client: &Client,
+    prepared: &Prepared,
+    text: &str,
+    bound: Vec<Bound<'_>>,
+    want: Want,
+) -> DriverResult<Fetched> {
+    let mut stream = pin!(open(client, prepared, text, bound).await?);
+    let mut shape = prepared.shape.clone();
+    let mut fetched = Fetched {
+        columns: Arc::default(),
+        rows: Vec::new(),
+        affected: 0,
+        unreadable: None,
+    };
+    let limit = match want {
+        Want::Affected => 0,
+        Want::Rows(limit) => limit,
+    };
+    // What comes beyond the limit is read away: a statement has succeeded only when it has ended.
+    while let Some(row) = stream.try_next().await? {
+        if fetched.rows.len() >= limit || fetched.unreadable.is_some() {
+            continue;
+        }
+        match shape
+            .get_or_insert_with(|| RowShape::of(row.columns()))
+            .read(&row)
+        {
+            Ok(row) => fetched.rows.push(row),
+            Err(error) => fetched.unreadable = Some(error),
+        }
+    }
+    if let (Want::Rows(_), Some(shape)) = (want, &shape) {
+        fetched.columns = Arc::clone(shape.columns());
+    }
+    fetched.affected = stream.rows_affected().unwrap_or(0);
+    Ok(fetched)
+}

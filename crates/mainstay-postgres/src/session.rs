@@ -1,0 +1,384 @@
+//! One open session, and the truth about its state.
+//!
+//! Futures are dropped in the middle all the time: a deadline passes, a browser goes away. Whoever
+//! gets the connection next must not find an open transaction, an answer that belongs to somebody
+//! else, or a session that has learnt to write on the read lane. So everything that could be left
+//! behind is noted *before* it is sent, in one place ([`Usage`]), and [`Link::condition`] reads it
+//! back without asking anybody.
+
+use crate::classify::Phase;
+use crate::connect::dial::Endpoint;
+use crate::connect::{Connector, Driver, Opened};
+use crate::statements::{Orphan, StatementCache};
+use crate::wire::{Log, TransactionState};
+use mainstay_core::backend::{
+    Begin, BoxFuture, Call, Condition, Connection, Cursor, Lane, Reply, Savepoint, Want,
+};
+use mainstay_core::{Deadline, Result, Statement};
+use std::any::Any;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::broadcast;
+use tokio::task::JoinHandle;
+use tokio_postgres::{AsyncMessage, Client, Notification};
+
+/// Notifications that wait for a slow listener; older ones are dropped, and the listener is told.
+const NOTIFICATIONS_MAX: usize = 256;
+
+/// `default_transaction_read_only` is reported by PostgreSQL 14 and later.
+const READ_ONLY: &str = "default_transaction_read_only";
+
+/// An open session with a PostgreSQL server.
+///
+/// Reached through `as_any` by those who need the driver itself: session state, `LISTEN`, `COPY`.
+pub struct PostgresSession {
+    link: Arc<Link>,
+}
+
+impl PostgresSession {
+    /// Takes over a session that has just been opened. Spawns the task that moves its bytes.
+    pub(crate) fn new(opened: Opened, connector: Arc<Connector>, style: Style, lane: Lane) -> Self {
+        let Opened {
+            client,
+            driver,
+            log,
+            endpoint,
+        } = opened;
+        let (notifications, _) = broadcast::channel(NOTIFICATIONS_MAX);
+        let driver = tokio::spawn(drive(driver, Arc::clone(&log), notifications.clone()));
+        let lane = if style.lanes { lane } else { Lane::Write };
+        let link = Link {
+            client: Arc::new(client),
+            log,
+            endpoint,
+            connector,
+            style,
+            statements: Mutex::new(StatementCache::new(style.statements)),
+            usage: Mutex::new(Usage::new(lane)),
+            orphans: Mutex::default(),
+            driver: Mutex::new(Some(driver)),
+            notifications,
+        };
+        Self {
+            link: Arc::new(link),
+        }
+    }
+
+    /// The driver's own client. Whoever uses it must have called
+    /// [`hand_over`](Connection::hand_over), so that the session is restored afterwards; a leased
+    /// or borrowed connection has done that.
+    #[must_use]
+    pub fn client(&self) -> &Client {
+        &self.link.client
+    }
+
+    /// Notifications of the channels that this session listens to, from now on.
+    #[must_use]
+    pub fn notifications(&self) -> broadcast::Receiver<Notification> {
+        self.link.notifications.subscribe()
+    }
+
+    /// What the server reports about itself, such as `server_version`.
+    #[must_use]
+    pub fn parameter(&self, name: &str) -> Option<String> {
+        self.link.log.parameter(name)
+    }
+
+    pub(crate) fn link(&self) -> &Arc<Link> {
+        &self.link
+    }
+}
+
+impl fmt::Debug for PostgresSession {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresSession")
+            .field("host", &self.link.endpoint.host().to_string())
+            .field("condition", &self.link.condition())
+            .finish_non_exhaustive()
+    }
+}
+
+/// How sessions of one database are used.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Style {
+    /// Whether the lane is a setting of the session. With one connection, and behind a transaction
+    /// pooler, it is not: reads travel as transactions that may not write.
+    pub(crate) lanes: bool,
+    /// A transaction pooler stands between.
+    pub(crate) pooled: bool,
+    /// How many prepared statements are kept; 0 prepares none.
+    pub(crate) statements: usize,
+}
+
+/// Everything that the methods of a session and its cursors share.
+pub(crate) struct Link {
+    pub(crate) client: Arc<Client>,
+    pub(crate) log: Arc<Log>,
+    pub(crate) endpoint: Endpoint,
+    pub(crate) connector: Arc<Connector>,
+    pub(crate) style: Style,
+    pub(crate) statements: Mutex<StatementCache>,
+    usage: Mutex<Usage>,
+    /// Preparations whose caller went away; [`clean`](Connection::clean) sees them to their end.
+    pub(crate) orphans: Mutex<Vec<Orphan>>,
+    driver: Mutex<Option<JoinHandle<()>>>,
+    notifications: broadcast::Sender<Notification>,
+}
+
+/// What is being done with a session, and what was left behind.
+#[derive(Debug)]
+pub(crate) struct Usage {
+    /// The lane whose setting was sent last, and the one the session started with.
+    pub(crate) lane: Lane,
+    pub(crate) first_lane: Lane,
+    /// The lane of the explicit transaction that was begun.
+    pub(crate) transaction: Option<Lane>,
+    /// Calls that wait for an answer.
+    in_flight: usize,
+    /// Somebody went away before the answer came.
+    pub(crate) abandoned: bool,
+    /// The user had the session and may have changed it.
+    pub(crate) handed_over: bool,
+    /// The server is too old to report whether the lane is still in force.
+    pub(crate) unverified: bool,
+    pub(crate) broken: bool,
+}
+
+impl Usage {
+    fn new(lane: Lane) -> Self {
+        Self {
+            lane,
+            first_lane: lane,
+            transaction: None,
+            in_flight: 0,
+            abandoned: false,
+            handed_over: false,
+            unverified: false,
+            broken: false,
+        }
+    }
+}
+
+impl Usage {
+    /// Nothing is left over any more. Answers the lane.
+    pub(crate) fn put_in_order(&mut self) -> Lane {
+        self.abandoned = false;
+        self.handed_over = false;
+        self.unverified = false;
+        self.transaction = None;
+        self.lane
+    }
+}
+
+/// One call on its way. Dropped before it has landed, it leaves the session dirty.
+pub(crate) struct Flight {
+    link: Arc<Link>,
+    landed: bool,
+}
+
+impl Flight {
+    pub(crate) fn start(link: &Arc<Link>) -> Self {
+        link.usage().in_flight += 1;
+        Self {
+            link: Arc::clone(link),
+            landed: false,
+        }
+    }
+
+    /// The answer has come, whatever it is.
+    pub(crate) fn land(mut self) {
+        self.landed = true;
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        let mut usage = self.link.usage();
+        usage.in_flight -= 1;
+        usage.abandoned |= !self.landed;
+    }
+}
+
+impl Link {
+    /// Each change is complete in itself, so a panic elsewhere leaves the notes true.
+    pub(crate) fn usage(&self) -> MutexGuard<'_, Usage> {
+        self.usage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn is_ended(&self) -> bool {
+        self.client.is_closed() || self.log.ended().is_some()
+    }
+
+    /// Whether an explicit transaction is open, as far as we sent it and the server says.
+    pub(crate) fn is_in_transaction(&self) -> bool {
+        self.usage().transaction.is_some() || self.log.state() != TransactionState::Idle
+    }
+
+    /// What an error means while nothing with an effect has been sent yet.
+    pub(crate) fn preparing(&self) -> Phase {
+        if self.is_in_transaction() {
+            Phase::Transaction
+        } else {
+            Phase::Prepare
+        }
+    }
+
+    pub(crate) fn condition(&self) -> Condition {
+        let usage = self.usage();
+        if usage.broken || self.is_ended() {
+            return Condition::Broken;
+        }
+        let left_over = usage.in_flight > 0
+            || usage.abandoned
+            || usage.handed_over
+            || usage.unverified
+            || usage.transaction.is_some()
+            || self.log.state() != TransactionState::Idle
+            || self.log.is_pending();
+        if left_over {
+            return Condition::Dirty;
+        }
+        if self.has_left_its_lane(usage.lane) {
+            Condition::Broken
+        } else {
+            Condition::Clean
+        }
+    }
+
+    /// Whether the server reports another setting than the lane's: a session that turned read-only
+    /// off is not lent for reads again.
+    pub(crate) fn has_left_its_lane(&self, lane: Lane) -> bool {
+        let expected = if lane == Lane::Read { "on" } else { "off" };
+        self.style.lanes
+            && self
+                .log
+                .parameter(READ_ONLY)
+                .is_some_and(|now| now != expected)
+    }
+
+    /// Whether the server reports the setting at all.
+    pub(crate) fn reports_its_lane(&self) -> bool {
+        self.log.parameter(READ_ONLY).is_some()
+    }
+
+    pub(crate) fn take_driver(&self) -> Option<JoinHandle<()>> {
+        self.driver
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+    }
+
+    pub(crate) fn statements(&self) -> MutexGuard<'_, StatementCache> {
+        self.statements
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Moves the bytes until the session ends, and notes how it ended.
+async fn drive(mut driver: Driver, log: Arc<Log>, notifications: broadcast::Sender<Notification>) {
+    loop {
+        match std::future::poll_fn(|context| driver.poll_message(context)).await {
+            Some(Ok(AsyncMessage::Notice(notice))) => {
+                // The text of a notice is the application's and may quote values.
+                tracing::debug!(
+                    severity = notice.severity(),
+                    code = notice.code().code(),
+                    "notice"
+                );
+            }
+            Some(Ok(AsyncMessage::Notification(notification))) => {
+                drop(notifications.send(notification)); // nobody listens: nobody misses it
+            }
+            Some(Ok(_)) => {}
+            Some(Err(error)) => {
+                log.end(error.to_string());
+                return;
+            }
+            None => {
+                log.end("closed by us");
+                return;
+            }
+        }
+    }
+}
+
+impl Connection for PostgresSession {
+    fn run<'a>(
+        &'a self,
+        statement: &'a Statement,
+        want: Want,
+        call: Call,
+    ) -> BoxFuture<'a, Result<Reply>> {
+        Box::pin(self.link.run(statement, want, call))
+    }
+
+    fn cursor<'a>(
+        &'a self,
+        statement: &'a Statement,
+        call: Call,
+    ) -> BoxFuture<'a, Result<Box<dyn Cursor>>> {
+        Box::pin(self.link.cursor(statement, call))
+    }
+
+    fn batch<'a>(
+        &'a self,
+        statements: &'a [Statement],
+        begin: Begin,
+        call: Call,
+    ) -> BoxFuture<'a, Result<Vec<u64>>> {
+        Box::pin(self.link.batch(statements, begin, call))
+    }
+
+    fn script<'a>(&'a self, text: &'a str, call: Call) -> BoxFuture<'a, Result<()>> {
+        Box::pin(self.link.script(text, call))
+    }
+
+    fn begin(&self, begin: Begin, call: Call) -> BoxFuture<'_, Result<()>> {
+        Box::pin(self.link.begin(begin, call))
+    }
+
+    fn commit(&self, call: Call) -> BoxFuture<'_, Result<()>> {
+        Box::pin(self.link.commit(call))
+    }
+
+    fn roll_back(&self, call: Call) -> BoxFuture<'_, Result<()>> {
+        Box::pin(self.link.roll_back(call))
+    }
+
+    fn savepoint(&self, step: Savepoint, call: Call) -> BoxFuture<'_, Result<()>> {
+        Box::pin(self.link.savepoint(step, call))
+    }
+
+    fn condition(&self) -> Condition {
+        self.link.condition()
+    }
+
+    fn lane(&self) -> Lane {
+        self.link.usage().lane
+    }
+
+    fn hand_over(&self) {
+        self.link.usage().handed_over = true;
+    }
+
+    fn check(&self, deadline: Deadline) -> BoxFuture<'_, Result<()>> {
+        Box::pin(self.link.check(deadline))
+    }
+
+    fn clean(&self, deadline: Deadline) -> BoxFuture<'_, Result<()>> {
+        Box::pin(self.link.clean(deadline))
+    }
+
+    fn cancel(&self, deadline: Deadline) -> BoxFuture<'_, Result<()>> {
+        Box::pin(self.link.cancel(deadline))
+    }
+
+    fn close(&self, deadline: Deadline) -> BoxFuture<'_, ()> {
+        Box::pin(self.link.close(deadline))
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}

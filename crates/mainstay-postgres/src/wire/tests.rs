@@ -1,0 +1,153 @@
+use super::*;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+
+fn frame(tag: u8, body: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(body.len() + 4).unwrap();
+    [&[tag][..], &length.to_be_bytes(), body].concat()
+}
+
+const STARTUP: [u8; 8] = [0, 0, 0, 8, 0, 3, 0, 0];
+
+struct Pair {
+    log: Arc<Log>,
+    wire: Wire<DuplexStream>,
+    server: DuplexStream,
+}
+
+async fn pair() -> Pair {
+    let (client, server) = tokio::io::duplex(1 << 16);
+    let log = Arc::new(Log::default());
+    let mut pair = Pair {
+        wire: Wire::new(client, None, Arc::clone(&log)),
+        log,
+        server,
+    };
+    pair.wire.write_all(&STARTUP).await.unwrap();
+    pair.hear(&frame(b'Z', b"I")).await;
+    pair
+}
+
+impl Pair {
+    async fn hear(&mut self, bytes: &[u8]) {
+        self.server.write_all(bytes).await.unwrap();
+        let mut heard = vec![0; bytes.len()];
+        self.wire.read_exact(&mut heard).await.unwrap();
+        assert_eq!(heard, bytes);
+    }
+
+    async fn say(&mut self, tag: u8) {
+        self.wire.write_all(&frame(tag, b"")).await.unwrap();
+    }
+}
+
+const FATAL: &[u8] = b"SFATAL\0VFATAL\0C57P01\0Mgoing down\0\0";
+
+#[tokio::test]
+async fn an_answer_is_due_until_the_server_is_ready() {
+    let mut pair = pair().await;
+    assert!(!pair.log.is_pending());
+    pair.say(b'B').await;
+    pair.say(b'S').await;
+    assert!(pair.log.is_pending());
+    pair.hear(&frame(b'Z', b"T")).await;
+    assert!(!pair.log.is_pending());
+    assert_eq!(pair.log.state(), TransactionState::Open);
+}
+
+#[tokio::test]
+async fn nobody_waits_for_a_closed_statement() {
+    let mut pair = pair().await;
+    pair.say(b'C').await;
+    pair.say(b'S').await;
+    assert!(!pair.log.is_pending());
+    pair.say(b'Q').await;
+    assert!(pair.log.is_pending());
+    pair.hear(&frame(b'Z', b"I")).await;
+    assert!(pair.log.is_pending(), "only the close has been answered");
+    pair.hear(&frame(b'Z', b"I")).await;
+    assert!(!pair.log.is_pending());
+}
+
+#[tokio::test]
+async fn a_fatal_error_in_place_of_the_answer_is_a_refusal() {
+    let mut pair = pair().await;
+    let mark = pair.log.mark();
+    assert_eq!(pair.log.reached(mark, 0, 1), Reached::NotWritten);
+    pair.say(b'E').await;
+    pair.say(b'S').await;
+    assert_eq!(pair.log.reached(mark, 0, 1), Reached::Unknown);
+    pair.hear(&frame(b'E', FATAL)).await;
+    assert_eq!(pair.log.reached(mark, 0, 1), Reached::Refused);
+    assert_eq!(pair.log.last_words().unwrap().code, "57P01");
+}
+
+#[tokio::test]
+async fn a_fatal_error_behind_the_answer_proves_nothing() {
+    for answer in [frame(b'C', b"INSERT 0 1\0"), frame(b'Z', b"I")] {
+        let mut pair = pair().await;
+        let mark = pair.log.mark();
+        pair.say(b'E').await;
+        pair.say(b'S').await;
+        pair.hear(&answer).await;
+        pair.hear(&frame(b'E', FATAL)).await;
+        assert_eq!(pair.log.reached(mark, 0, 1), Reached::Unknown, "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn requests_of_one_flight_are_told_apart() {
+    let mut pair = pair().await;
+    let mark = pair.log.mark();
+    for _ in 0..3 {
+        pair.say(b'Q').await;
+    }
+    pair.hear(&frame(b'Z', b"I")).await;
+    pair.hear(&frame(b'C', b"SELECT 1\0")).await;
+    pair.hear(&frame(b'E', FATAL)).await;
+    assert_eq!(pair.log.reached(mark, 0, 1), Reached::Unknown);
+    assert_eq!(pair.log.reached(mark, 1, 1), Reached::Unknown);
+    assert_eq!(pair.log.reached(mark, 1, 2), Reached::Refused);
+    assert_eq!(pair.log.reached(mark, 2, 1), Reached::Refused);
+}
+
+#[tokio::test]
+async fn the_cause_is_heard_after_a_failed_write() {
+    let mut pair = pair().await;
+    pair.server.write_all(&frame(b'E', FATAL)).await.unwrap();
+    drop(pair.server);
+    assert!(pair.wire.write_all(&frame(b'Q', b"")).await.is_err());
+    assert_eq!(pair.log.last_words().unwrap().message, "going down");
+}
+
+#[tokio::test]
+async fn closing_says_goodbye_and_waits_for_the_server() {
+    let mut pair = pair().await;
+    pair.log.close();
+    let (read, heard) = tokio::join!(
+        async {
+            let mut buffer = [0; 8];
+            pair.wire.read(&mut buffer).await.unwrap()
+        },
+        async {
+            let mut heard = Vec::new();
+            pair.server.read_to_end(&mut heard).await.unwrap();
+            drop(pair.server);
+            heard
+        },
+    );
+    assert_eq!(read, 0);
+    assert_eq!(heard, [&STARTUP[..], &TERMINATE].concat());
+    assert_eq!(pair.log.ended().as_deref(), Some("closed by us"));
+}
+
+#[tokio::test]
+async fn reported_parameters_are_bounded() {
+    let mut pair = pair().await;
+    for number in 0..2 * PARAMETERS_MAX {
+        pair.hear(&frame(b'S', format!("p{number}\0v\0").as_bytes()))
+            .await;
+    }
+    pair.hear(&frame(b'S', b"p1\0new\0")).await;
+    assert_eq!(pair.log.parameter("p1").as_deref(), Some("new"));
+    assert_eq!(pair.log.facts().parameters.len(), PARAMETERS_MAX);
+}

@@ -1,0 +1,332 @@
+//! The lane on which everything is allowed: what obviously belongs to it, atomic batches, scripts.
+
+use crate::classify::{Phase, ServerError};
+use crate::flight::{Leg, launch};
+use crate::run::fetch;
+use crate::session::{Flight, Link};
+use crate::sql;
+use crate::statements::{Prepared, refuse_unsendable};
+use crate::transaction::{COMPLETES, CommitAnswer, begin_text, commit};
+use crate::wire::TransactionState;
+use mainstay_core::backend::{Begin, Call, Lane, Presumption, Want};
+use mainstay_core::error::Report;
+use mainstay_core::{Class, Error, Kind, Result, Statement};
+use std::sync::Arc;
+
+/// Says what the first keyword alone tells.
+pub(crate) fn presume(text: &str) -> Presumption {
+    let Some(keyword) = sql::first_keyword(text) else {
+        return Presumption::Unknown;
+    };
+    if let Some(session) = SESSION.iter().find(|word| **word == keyword) {
+        return Presumption::Session(session);
+    }
+    if WRITES.contains(&&*keyword) {
+        Presumption::Writes
+    } else {
+        Presumption::Unknown
+    }
+}
+
+/// They change the session or the transaction, and the next caller would feel it.
+const SESSION: [&str; 24] = [
+    "set",
+    "reset",
+    "discard",
+    "listen",
+    "unlisten",
+    "prepare",
+    "execute",
+    "deallocate",
+    "begin",
+    "start",
+    "commit",
+    "end",
+    "rollback",
+    "abort",
+    "savepoint",
+    "release",
+    "lock",
+    "declare",
+    "fetch",
+    "move",
+    "close",
+    "load",
+    "attach",
+    "detach",
+];
+
+/// They write, or may.
+const WRITES: [&str; 25] = [
+    "insert",
+    "update",
+    "delete",
+    "merge",
+    "truncate",
+    "create",
+    "alter",
+    "drop",
+    "comment",
+    "grant",
+    "revoke",
+    "do",
+    "call",
+    "copy",
+    "refresh",
+    "reindex",
+    "cluster",
+    "analyze",
+    "replace",
+    "vacuum",
+    "checkpoint",
+    "notify",
+    "import",
+    "security",
+    "reassign",
+];
+
+impl Link {
+    /// Runs statements as one transaction in one flight.
+    pub(crate) async fn batch(
+        self: &Arc<Self>,
+        statements: &[Statement],
+        begin: Begin,
+        call: Call,
+    ) -> Result<Vec<u64>> {
+        if self.is_in_transaction() {
+            let message = "a batch is a transaction of its own and one is open already";
+            return Err(Report::new(Kind::TransactionOver, message).into());
+        }
+        let flight = Flight::start(self);
+        let outcome = match self.prepare_all(statements, call).await {
+            Ok(prepared) => self.fly(statements, &prepared, begin, call).await,
+            // A table that an earlier statement creates is not there yet when a later one is
+            // prepared; one by one they find it.
+            Err(error) if error.downcast_ref::<ServerError>().is_some() && !self.is_ended() => {
+                self.one_by_one(statements, begin, call).await
+            }
+            Err(error) => Err(error),
+        };
+        if outcome.is_err() {
+            self.settle_refusal(call).await;
+            // `SELECT;COMMIT` stops at the first of the two in an aborted transaction.
+            if self.log.state() != TransactionState::Idle && !self.is_ended() {
+                self.roll_back_quietly(call).await;
+            }
+        }
+        flight.land();
+        outcome
+    }
+
+    async fn prepare_all(
+        &self,
+        statements: &[Statement],
+        call: Call,
+    ) -> Result<Vec<Arc<Prepared>>> {
+        let mut prepared = Vec::with_capacity(statements.len());
+        for statement in statements {
+            let deadline = call.deadline;
+            prepared.push(
+                self.prepared(statement.text(), statement.params(), deadline)
+                    .await?,
+            );
+        }
+        Ok(prepared)
+    }
+
+    async fn fly(
+        &self,
+        statements: &[Statement],
+        prepared: &[Arc<Prepared>],
+        begin: Begin,
+        call: Call,
+    ) -> Result<Vec<u64>> {
+        let mut bound = Vec::with_capacity(statements.len());
+        for (statement, prepared) in statements.iter().zip(prepared) {
+            bound.push(prepared.bind(statement.params())?);
+        }
+        // With COMMIT on its way behind them, whatever is lost is a lost COMMIT.
+        let index = statements.len() as u64 + 1;
+        let leg = Leg {
+            completes: COMPLETES,
+            index,
+            ..self.leg(Phase::Commit)
+        };
+        let opening = begin_text(begin, Lane::Write);
+        let (begun, running, committed) = {
+            let _usage = self.usage(); // nobody else sends in between
+            let begun = launch(self.client.batch_execute(&opening));
+            let running: Vec<_> = statements
+                .iter()
+                .zip(prepared)
+                .zip(bound)
+                .map(|((statement, prepared), bound)| {
+                    launch(fetch(
+                        &self.client,
+                        prepared,
+                        statement.text(),
+                        bound,
+                        Want::Affected,
+                    ))
+                })
+                .collect();
+            (begun, running, launch(commit(Arc::clone(&self.client))))
+        };
+        let begun = self.answer(leg, call.deadline, begun.landed()).await;
+        let mut affected = Vec::with_capacity(running.len());
+        let mut first_error = None;
+        for request in running {
+            match self.answer(leg, call.deadline, request.landed()).await {
+                Ok(fetched) => affected.push(fetched.affected()),
+                Err(error) => drop(first_error.get_or_insert(error)),
+            }
+        }
+        let committed = async { committed.landed().await.or_lost() };
+        let committed = self.answer(leg, call.deadline, committed).await;
+        self.judge_batch(leg, begun, first_error, affected, committed)
+    }
+
+    /// One answer from those of the flight. Each request had its own Sync, so when BEGIN fails the
+    /// statements behind it run on their own.
+    fn judge_batch(
+        &self,
+        leg: Leg,
+        begun: Result<()>,
+        first_error: Option<Error>,
+        affected: Vec<u64>,
+        committed: Result<CommitAnswer>,
+    ) -> Result<Vec<u64>> {
+        if let Err(error) = begun {
+            self.usage().broken = true;
+            if error.is_outcome_unknown() || affected.is_empty() {
+                return Err(error);
+            }
+            let message = "the transaction did not begin, and statements meant for it ran alone";
+            return Err(Report::new(Kind::OutcomeUnknown, message)
+                .source(error)
+                .into());
+        }
+        if let Some(error) = first_error {
+            return Err(error);
+        }
+        let answer = committed?;
+        if answer.is_committed() {
+            return Ok(affected);
+        }
+        Err(match answer.into_error() {
+            Some(error) => self.judge(leg, error),
+            None => self.unanswered_commit(),
+        })
+    }
+
+    async fn one_by_one(
+        self: &Arc<Self>,
+        statements: &[Statement],
+        begin: Begin,
+        call: Call,
+    ) -> Result<Vec<u64>> {
+        self.begin(begin, call).await?;
+        let mut affected = Vec::with_capacity(statements.len());
+        for statement in statements {
+            match self.run(statement, Want::Affected, call).await {
+                Ok(reply) => affected.push(reply.affected),
+                Err(error) => {
+                    self.roll_back_quietly(call).await;
+                    return Err(error);
+                }
+            }
+        }
+        self.commit(call).await?;
+        Ok(affected)
+    }
+
+    /// Ends a transaction that has failed already. If that fails too, the session stays dirty, and
+    /// the server rolls back what it loses.
+    async fn roll_back_quietly(&self, call: Call) {
+        if let Err(error) = self.send_roll_back(call).await {
+            tracing::debug!(%error, "a failed batch could not be rolled back");
+        }
+    }
+
+    /// Runs a text of several statements one after the other.
+    pub(crate) async fn script(self: &Arc<Self>, text: &str, call: Call) -> Result<()> {
+        let flight = Flight::start(self);
+        let outcome = self.run_script(text, call).await;
+        if outcome.is_err() {
+            self.settle_refusal(call).await;
+        }
+        flight.land();
+        outcome
+    }
+
+    async fn run_script(&self, text: &str, call: Call) -> Result<()> {
+        refuse_unsendable(text)?;
+        let statements = sql::statements(text);
+        let count = statements.len();
+        let is_one_unit = self.is_in_transaction();
+        for (index, statement) in statements.into_iter().enumerate() {
+            refuse_unsendable(statement)?;
+            let guarded = self.send_guarded(call.lane, self.client.batch_execute(statement));
+            self.land_guarded(guarded, call)
+                .await
+                .map_err(|error| numbered(error, index + 1, count, is_one_unit))?;
+        }
+        Ok(())
+    }
+}
+
+/// Says which of several statements it was. What ran before it has happened, unless a transaction
+/// holds it all, so the script as a whole must not be run again.
+fn numbered(error: Error, number: usize, count: usize, is_one_unit: bool) -> Error {
+    if count < 2 {
+        return error;
+    }
+    let message = format!("statement {number} of {count}: {}", error.message());
+    let repeatable = is_one_unit || number == 1 || error.is_outcome_unknown();
+    let class = if repeatable {
+        error.class()
+    } else {
+        Class::Permanent
+    };
+    error.into_report().message(message).class(class).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_keyword_tells_what_it_can() {
+        for (text, presumption) in [
+            ("select 1", Presumption::Unknown),
+            (
+                "WITH x AS (INSERT INTO t VALUES (1)) SELECT 1",
+                Presumption::Unknown,
+            ),
+            ("values (1)", Presumption::Unknown),
+            ("table t", Presumption::Unknown),
+            ("explain analyze delete from t", Presumption::Unknown),
+            ("show all", Presumption::Unknown),
+            ("", Presumption::Unknown),
+            ("'update'", Presumption::Unknown),
+            ("Insert into t values (1)", Presumption::Writes),
+            (
+                "-- why\n/* a /* b */ */ update t set a = 1",
+                Presumption::Writes,
+            ),
+            ("(((delete", Presumption::Writes),
+            (";; do $$ begin end $$", Presumption::Writes),
+            ("call p()", Presumption::Writes),
+            ("vacuum t", Presumption::Writes),
+            ("checkpoint", Presumption::Writes),
+            ("SET search_path = x", Presumption::Session("set")),
+            ("begin", Presumption::Session("begin")),
+            ("Rollback to a", Presumption::Session("rollback")),
+            ("lock table t", Presumption::Session("lock")),
+            ("listen c", Presumption::Session("listen")),
+            ("attach database 'x' as y", Presumption::Session("attach")),
+        ] {
+            assert_eq!(presume(text), presumption, "{text}");
+        }
+    }
+}
