@@ -2,7 +2,7 @@
 
 use crate::database::Database;
 use mainstay_core::backend::Isolation;
-use mainstay_core::{Config, Deadline, Result};
+use mainstay_core::{Config, Deadline, Error, Kind, Result};
 use std::time::Duration;
 
 /// A configuration in the making: what the builder sets wins over the environment, which wins over
@@ -159,7 +159,7 @@ impl Builder {
             Ok(()) => Ok(db),
             Err(error) => {
                 db.close_within(Duration::ZERO).await;
-                Err(error)
+                Err(name_the_silent(error, db.target()))
             }
         }
     }
@@ -173,4 +173,17 @@ impl Builder {
     pub fn open_lazy(self) -> Result<Database> {
         Database::from_config(self.config?)
     }
+}
+
+/// Silence has no words of its own: who was silent, and what to try, is said here.
+fn name_the_silent(error: Error, target: &str) -> Error {
+    if error.kind() != Kind::Unreachable || error.remedy().is_some() {
+        return error;
+    }
+    let waited = error.waited().unwrap_or_default();
+    error
+        .into_report()
+        .message(format!("{target} did not answer within {waited:.1?}"))
+        .remedy("check that the server runs and that nothing on the way drops its packets")
+        .into()
 }
