@@ -1,1 +1,291 @@
-//! (module docs follow)
+//! The SQLite backend of mainstay.
+//!
+//! SQLite is a library that blocks, with one writer at a time and defaults from 2004. This crate
+//! makes of it a database like the other one: reads that run beside each other and beside a write,
+//! writes that queue instead of failing, transactions that end when they fail, statements that stop
+//! at their deadline, and an answer for every error that says what may be done next.
+//!
+//! A file is served by several readers, which cannot write whatever they are sent, and one writer.
+//! Each connection is a thread that owns a handle; no thread of the async runtime ever waits for
+//! the disk. `:memory:` is one connection, because a second one would be another database.
+//!
+//! What is read-only stays untouched: opening a file that is marked read-only, or lies where nothing
+//! can be written, is a configuration error, because the write-ahead log needs to be written even
+//! by readers.
+//!
+//! Modules, in reading order:
+//!
+//! * `connect`: opening a handle, with every setting that must not be forgotten
+//! * `signals`: how a deadline, a dropped future or a close stops what runs in C
+//! * `worker`: the thread that owns a handle
+//! * `session`: one connection, as the facade sees it ([`SqliteSession`])
+//! * `keyword`, `guard`: what the first keyword tells, and what SQLite says before it executes
+//! * `bind`, `decode`, `execute`: one statement, from parameters to rows
+//! * `read_lane`, `write_lane`: where a text belongs, streams; batches and scripts
+//! * `transaction`: the state that a transaction is in, kept by us
+//! * `classify`: what an error means
+//! * `health`, `migrate`, `backup`: looking after a database
+
+mod backup;
+mod bind;
+mod classify;
+mod connect;
+mod decode;
+mod execute;
+mod guard;
+mod health;
+mod keyword;
+mod migrate;
+mod read_lane;
+mod session;
+mod signals;
+mod transaction;
+mod worker;
+mod write_lane;
+
+pub use rusqlite;
+pub use session::SqliteSession;
+
+use connect::{Access, Opening, Place};
+use mainstay_core::backend::{
+    Backend, Backup, BoxFuture, Connection, Info, Lane, Layout, MigrationDialect, Presumption,
+    Progress, System,
+};
+use mainstay_core::config::{SqlitePath, SqliteTarget, Target};
+use mainstay_core::error::Report;
+use mainstay_core::{Config, Deadline, Error, Kind, Result};
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// More readers than this on a small machine only take memory from each other.
+const READERS_MAX: usize = 4;
+
+/// A SQLite database, as the facade drives it.
+#[derive(Debug)]
+pub struct Sqlite {
+    opening: Opening,
+    layout: Layout,
+    statement_timeout: Option<Duration>,
+    /// The one connection of a database in memory.
+    memory: Mutex<Weak<SqliteSession>>,
+}
+
+impl Sqlite {
+    /// A backend for one target. Nothing is opened yet.
+    ///
+    /// # Errors
+    ///
+    /// [`Kind::Config`] when the path cannot be a file's, or when the SQLite library in this program
+    /// has the WAL-reset bug, which corrupts files that several handles write and checkpoint.
+    pub fn new(config: &Config, target: &SqliteTarget) -> Result<Self> {
+        let place = match &target.path {
+            SqlitePath::Memory => Place::Memory,
+            // Absolute, so that neither a changed directory nor a name such as `:memory:` that
+            // SQLite gives a meaning of its own leads elsewhere.
+            SqlitePath::File(path) => Place::File(std::path::absolute(path).map_err(|error| {
+                Report::new(Kind::Config, "the path of the SQLite file is not usable")
+                    .remedy("give the path of a file, such as file:./app.db")
+                    .source(error)
+                    .into_error()
+            })?),
+            other => {
+                let message = format!("SQLite cannot be opened at {other:?}");
+                return Err(Report::new(Kind::Config, message).into());
+            }
+        };
+        let layout = layout(&place, config.connection_limit);
+        if matches!(layout, Layout::Split { .. })
+            && !connect::resets_wal_safely(rusqlite::version_number())
+        {
+            let message = format!(
+                "SQLite {} can corrupt a file that several connections use (the WAL-reset bug)",
+                rusqlite::version()
+            );
+            return Err(Report::new(Kind::Config, message)
+                .remedy("build with SQLite 3.51.3 or newer, or set connection_limit=1")
+                .into());
+        }
+        let opening = Opening {
+            place,
+            access: Access::Write,
+            durability: target.durability,
+            busy_timeout: target.busy_timeout,
+            statement_cache_size: config.statement_cache_size,
+            shown: Target::Sqlite(target.clone()).to_string().into(),
+            handles: Arc::default(),
+        };
+        let statement_timeout = config.statement_timeout;
+        Ok(Self {
+            opening,
+            layout,
+            statement_timeout,
+            memory: Mutex::default(),
+        })
+    }
+
+    async fn open(&self, access: Access, deadline: Deadline) -> Result<SqliteSession> {
+        SqliteSession::open(self.opening.with(access), self.statement_timeout, deadline).await
+    }
+
+    fn handles(&self) -> &AtomicUsize {
+        &self.opening.handles
+    }
+}
+
+fn layout(place: &Place, connection_limit: usize) -> Layout {
+    match place {
+        Place::File(_) if connection_limit > 1 => {
+            let cores = std::thread::available_parallelism().map_or(1, usize::from);
+            Layout::Split {
+                readers: (connection_limit - 1).min(cores.max(READERS_MAX)),
+            }
+        }
+        _ => Layout::Single,
+    }
+}
+
+/// A connection of this backend, as itself.
+fn own(connection: &dyn Connection) -> Result<&SqliteSession> {
+    connection.as_any().downcast_ref().ok_or_else(|| {
+        Report::new(
+            Kind::Other,
+            "the connection belongs to another database system",
+        )
+        .into()
+    })
+}
+
+impl Backend for Sqlite {
+    fn system(&self) -> System {
+        System::Sqlite
+    }
+
+    fn target(&self) -> &str {
+        &self.opening.shown
+    }
+
+    fn layout(&self) -> Layout {
+        self.layout
+    }
+
+    fn connect(
+        &self,
+        lane: Lane,
+        deadline: Deadline,
+    ) -> BoxFuture<'_, Result<Arc<dyn Connection>>> {
+        let access = match (lane, self.layout) {
+            (Lane::Read, Layout::Split { .. }) => Access::Read,
+            _ => Access::Write,
+        };
+        Box::pin(async move {
+            let session = Arc::new(self.open(access, deadline).await?);
+            if matches!(self.opening.place, Place::Memory) {
+                *self.memory.lock().unwrap_or_else(PoisonError::into_inner) =
+                    Arc::downgrade(&session);
+            }
+            Ok(session as Arc<dyn Connection>)
+        })
+    }
+
+    fn presume(&self, text: &str) -> Presumption {
+        keyword::presume(text)
+    }
+
+    fn route<'a>(
+        &'a self,
+        connection: &'a dyn Connection,
+        text: &'a Arc<str>,
+        deadline: Deadline,
+    ) -> BoxFuture<'a, Result<Lane>> {
+        let text = Arc::clone(text);
+        Box::pin(async move {
+            own(connection)?
+                .submit(Some(deadline), move |worker, _| worker.route(&text))
+                .await
+        })
+    }
+
+    fn is_permanent(&self, error: &Error) -> bool {
+        let is_broken_file =
+            error.kind() == Kind::Storage && error.class() == mainstay_core::Class::Permanent;
+        matches!(error.kind(), Kind::Config | Kind::ReadOnly) || is_broken_file
+    }
+
+    fn info<'a>(
+        &'a self,
+        connection: &'a dyn Connection,
+        deadline: Deadline,
+    ) -> BoxFuture<'a, Result<Info>> {
+        let handles = self.handles().load(Ordering::Relaxed);
+        Box::pin(async move {
+            own(connection)?
+                .submit(Some(deadline), move |worker, _| worker.info(handles))
+                .await
+        })
+    }
+
+    fn migrations(&self) -> &'static MigrationDialect {
+        &migrate::DIALECT
+    }
+
+    fn create(&self, deadline: Deadline) -> BoxFuture<'_, Result<bool>> {
+        let opening = self.opening.clone();
+        Box::pin(async move {
+            let created = tokio::task::spawn_blocking(move || migrate::create(&opening, deadline));
+            created.await.unwrap_or_else(|error| {
+                Err(Report::new(Kind::Other, "the file was not created")
+                    .source(error)
+                    .into())
+            })
+        })
+    }
+
+    fn erase<'a>(
+        &'a self,
+        connection: &'a dyn Connection,
+        deadline: Deadline,
+    ) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            own(connection)?
+                .submit(Some(deadline), |worker, ticket| worker.erase(ticket))
+                .await
+        })
+    }
+
+    fn backup<'a>(&'a self, to: &'a Path, progress: Progress<'a>) -> BoxFuture<'a, Result<Backup>> {
+        Box::pin(async move {
+            backup::check_target(to)?;
+            let in_memory = matches!(self.opening.place, Place::Memory);
+            let session = if in_memory {
+                self.memory
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .upgrade()
+            } else {
+                // A handle of its own, for as long as it takes: readers of the pool stay readers.
+                let deadline = Deadline::from_now(self.opening.busy_timeout.max(OPENING_MIN));
+                Some(Arc::new(self.open(Access::Read, deadline).await?))
+            };
+            let session = session.ok_or_else(|| {
+                Error::from(Report::new(
+                    Kind::Config,
+                    "there is no open database in memory",
+                ))
+            })?;
+            let (steps, watched) = watch::channel((0, 0));
+            let target = to.to_owned();
+            let work = session.submit(None, move |worker, _| worker.back_up(&target, &steps));
+            let done = backup::watching(work, watched, progress).await;
+            if !in_memory {
+                session.close(Deadline::from_now(OPENING_MIN)).await;
+            }
+            done
+        })
+    }
+}
+
+/// How long a backup's own handle may take to open and to close.
+const OPENING_MIN: Duration = Duration::from_secs(5);

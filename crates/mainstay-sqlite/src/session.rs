@@ -1,0 +1,379 @@
+//! One connection, as the facade sees it.
+//!
+//! Nothing here blocks: every method puts a job into the queue of the connection's thread and waits
+//! for the answer. The queue is fair, so statements that are awaited together run in the order in
+//! which they were first polled. A future that is dropped leaves its word on the ticket: a job that
+//! has not begun is skipped, one that runs is stopped.
+
+use crate::classify::classify;
+use crate::connect::{Access, Opening};
+use crate::read_lane::{BATCHES_WAITING, Batches, Streaming, lost};
+use crate::signals::{Pending, Signals, Stop, Ticket};
+use crate::worker::{self, Job, Worker};
+use mainstay_core::backend::{
+    Begin, BoxFuture, Call, Condition, Connection, Cursor, Lane, Reply, Savepoint, Want,
+};
+use mainstay_core::error::Report;
+use mainstay_core::{Class, Deadline, Error, Evidence, Kind, Result, Statement};
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::timeout_at;
+
+/// Jobs that wait for the thread; more wait in front of the queue, in order.
+const JOBS_WAITING: usize = 16;
+
+/// An open connection to a SQLite database: a thread, and the way to it.
+///
+/// Applications meet it as `lease.as_sqlite()`, for what only the native handle can do:
+///
+/// ```no_run
+/// # async fn example(session: &mainstay_sqlite::SqliteSession) -> mainstay_core::Result<()> {
+/// let changes = session.call(|connection| connection.total_changes()).await?;
+/// # Ok(()) }
+/// ```
+#[derive(Debug)]
+pub struct SqliteSession {
+    /// `None` once it is being closed.
+    jobs: Mutex<Option<mpsc::Sender<Job>>>,
+    signals: Arc<Signals>,
+    lane: Lane,
+    /// Its other end is dropped when the thread has let go of the handle.
+    alive: watch::Receiver<()>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// Stops a call whose future is dropped.
+struct Abandon(Arc<Ticket>);
+
+impl Drop for Abandon {
+    fn drop(&mut self) {
+        self.0.stop(Stop::Abandoned);
+    }
+}
+
+impl SqliteSession {
+    /// Starts the thread and waits until its handle is open.
+    pub(crate) async fn open(
+        opening: Opening,
+        statement_timeout: Option<Duration>,
+        deadline: Deadline,
+    ) -> Result<Self> {
+        let (lane, name) = match opening.access {
+            Access::Read => (Lane::Read, "sqlite-reader"),
+            Access::Write => (Lane::Write, "sqlite-writer"),
+        };
+        let signals = Arc::<Signals>::default();
+        let ticket = Ticket::new(Some(deadline));
+        signals.replace(Some(Arc::clone(&ticket)));
+        let abandon = Abandon(ticket);
+        let (jobs, queue) = mpsc::channel(JOBS_WAITING);
+        let (opened, answer) = oneshot::channel();
+        let (alive_there, alive) = watch::channel(());
+        let theirs = Arc::clone(&signals);
+        let thread = std::thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(move || {
+                worker::run(
+                    opening,
+                    statement_timeout,
+                    &theirs,
+                    queue,
+                    opened,
+                    alive_there,
+                );
+            });
+        let thread = thread.map_err(|error| {
+            Report::new(
+                Kind::Unreachable,
+                "the system refused a thread for the connection",
+            )
+            .class(Class::NotSent)
+            .evidence(Evidence::Exhausted)
+            .source(error)
+            .into_error()
+        })?;
+        answer.await.unwrap_or_else(|_| Err(ended()))?;
+        drop(abandon);
+        Ok(Self {
+            jobs: Mutex::new(Some(jobs)),
+            signals,
+            lane,
+            alive,
+            thread: Mutex::new(Some(thread)),
+        })
+    }
+
+    /// Runs a closure with the native handle, on the connection's own thread.
+    ///
+    /// The session counts as changed from then on: before the connection is lent to somebody else,
+    /// a transaction that was left open is rolled back and every setting is restored.
+    ///
+    /// # Errors
+    ///
+    /// [`Kind::Closed`] when the connection is closed; [`Kind::Other`] when the closure panicked.
+    ///
+    /// # Cancel safety
+    ///
+    /// A closure that has begun runs to its end; the statement it is in is interrupted.
+    pub async fn call<T, F>(&self, act: F) -> Result<T>
+    where
+        F: FnOnce(&mut rusqlite::Connection) -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        self.signals.handed_over.store(true, Ordering::SeqCst);
+        self.submit(None, move |worker, _| {
+            let handle = worker.handle_mut()?;
+            // A panic must not end the thread: its queue has other callers.
+            let outcome = catch_unwind(AssertUnwindSafe(|| act(&mut *handle)));
+            outcome.map_err(|_| Report::new(Kind::Other, "the closure panicked").into())
+        })
+        .await
+    }
+
+    /// Puts a job into the queue and waits for its answer.
+    pub(crate) async fn submit<T, F>(&self, deadline: Option<Deadline>, work: F) -> Result<T>
+    where
+        F: FnOnce(&mut Worker, &Arc<Ticket>) -> Result<T> + Send + 'static,
+        T: Send + 'static,
+    {
+        let ticket = Ticket::new(deadline);
+        let abandon = Abandon(Arc::clone(&ticket));
+        let pending = Pending::new(&self.signals);
+        let (answer, answered) = oneshot::channel();
+        let job = move |worker: &mut Worker| {
+            let result = worker.perform(&ticket, |worker| work(worker, &ticket));
+            // The connection is free before the caller knows the answer.
+            drop(pending);
+            drop(answer.send(result)); // the caller has gone and needs no answer
+        };
+        self.enqueue(Box::new(job)).await?;
+        let result = answered.await.unwrap_or_else(|_| Err(self.unanswered()));
+        drop(abandon);
+        result
+    }
+
+    async fn enqueue(&self, job: Job) -> Result<()> {
+        let jobs = self
+            .jobs
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let jobs = jobs.ok_or_else(ended)?;
+        jobs.send(job).await.map_err(|_| ended())
+    }
+
+    /// Why a job that was accepted has no answer.
+    fn unanswered(&self) -> Error {
+        // A closing connection drops what waits in its queue; nothing of that has begun.
+        if self.signals.closing.load(Ordering::SeqCst) {
+            ended()
+        } else {
+            lost()
+        }
+    }
+
+    /// Refuses further jobs and stops the one that runs.
+    fn shut(&self) {
+        self.signals.closing.store(true, Ordering::SeqCst);
+        drop(
+            self.jobs
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take(),
+        );
+        self.signals.stop_current(Stop::Closed);
+    }
+
+    async fn wait_for_end(&self) {
+        let mut alive = self.alive.clone();
+        // Nothing is ever sent; the error is the end.
+        while alive.changed().await.is_ok() {}
+        let thread = self
+            .thread
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        // The thread has done its last work, so this does not wait.
+        if thread.is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the thread of a SQLite connection panicked");
+        }
+    }
+}
+
+impl Drop for SqliteSession {
+    fn drop(&mut self) {
+        self.shut();
+    }
+}
+
+fn ended() -> Error {
+    Report::new(Kind::Closed, "the connection is closed")
+        .class(Class::NotSent)
+        .evidence(Evidence::Neither)
+        .into()
+}
+
+impl Connection for SqliteSession {
+    fn run<'a>(
+        &'a self,
+        statement: &'a Statement,
+        want: Want,
+        call: Call,
+    ) -> BoxFuture<'a, Result<Reply>> {
+        let statement = statement.clone();
+        Box::pin(self.submit(Some(call.deadline), move |worker, _| {
+            worker.run(&statement, want, call.lane)
+        }))
+    }
+
+    fn cursor<'a>(
+        &'a self,
+        statement: &'a Statement,
+        call: Call,
+    ) -> BoxFuture<'a, Result<Box<dyn Cursor>>> {
+        Box::pin(async move {
+            let ticket = Ticket::new(Some(call.deadline));
+            let (send_batches, batches) = mpsc::channel(BATCHES_WAITING);
+            let (ready, is_ready) = oneshot::channel();
+            let (send_end, ended) = oneshot::channel();
+            // Owns the ticket from here on: dropped at any point, it stops the statement.
+            let mut cursor = Batches {
+                batches,
+                ended: None,
+                ticket: Arc::clone(&ticket),
+            };
+            let streaming = Streaming {
+                statement: statement.clone(),
+                lane: call.lane,
+                ticket,
+                pending: Pending::new(&self.signals),
+                batches: send_batches,
+                ready,
+                ended: send_end,
+            };
+            self.enqueue(Box::new(move |worker| streaming.run(worker)))
+                .await?;
+            if is_ready.await.is_err() {
+                // It failed before it ran; its end says why.
+                ended.await.unwrap_or_else(|_| Err(self.unanswered()))?;
+                return Err(lost());
+            }
+            cursor.ended = Some(ended);
+            Ok(Box::new(cursor) as Box<dyn Cursor>)
+        })
+    }
+
+    fn batch<'a>(
+        &'a self,
+        statements: &'a [Statement],
+        begin: Begin,
+        call: Call,
+    ) -> BoxFuture<'a, Result<Vec<u64>>> {
+        let statements = statements.to_vec();
+        Box::pin(self.submit(Some(call.deadline), move |worker, ticket| {
+            worker.batch(&statements, begin, call.lane, ticket)
+        }))
+    }
+
+    fn script<'a>(&'a self, text: &'a str, call: Call) -> BoxFuture<'a, Result<()>> {
+        let text = text.to_owned();
+        Box::pin(self.submit(Some(call.deadline), move |worker, _| {
+            worker.script(&text, call.lane)
+        }))
+    }
+
+    fn begin(&self, begin: Begin, call: Call) -> BoxFuture<'_, Result<()>> {
+        let lane = if self.lane == Lane::Read {
+            Lane::Read
+        } else {
+            call.lane
+        };
+        Box::pin(self.submit(Some(call.deadline), move |worker, _| {
+            worker.begin(begin, lane)
+        }))
+    }
+
+    fn commit(&self, call: Call) -> BoxFuture<'_, Result<()>> {
+        Box::pin(self.submit(Some(call.deadline), |worker, ticket| worker.commit(ticket)))
+    }
+
+    fn roll_back(&self, call: Call) -> BoxFuture<'_, Result<()>> {
+        Box::pin(self.submit(Some(call.deadline), |worker, _| worker.roll_back()))
+    }
+
+    fn savepoint(&self, step: Savepoint, call: Call) -> BoxFuture<'_, Result<()>> {
+        Box::pin(self.submit(Some(call.deadline), move |worker, _| worker.savepoint(step)))
+    }
+
+    fn condition(&self) -> Condition {
+        let signals = &self.signals;
+        let is_set = |flag: &std::sync::atomic::AtomicBool| flag.load(Ordering::SeqCst);
+        if is_set(&signals.broken) || is_set(&signals.closing) {
+            Condition::Broken
+        } else if signals.pending.load(Ordering::SeqCst) > 0
+            || is_set(&signals.in_transaction)
+            || is_set(&signals.handed_over)
+            || is_set(&signals.tainted)
+        {
+            Condition::Dirty
+        } else {
+            Condition::Clean
+        }
+    }
+
+    fn lane(&self) -> Lane {
+        self.lane
+    }
+
+    fn hand_over(&self) {
+        self.signals.handed_over.store(true, Ordering::SeqCst);
+    }
+
+    fn check(&self, deadline: Deadline) -> BoxFuture<'_, Result<()>> {
+        Box::pin(self.submit(Some(deadline), |worker, _| worker.check()))
+    }
+
+    fn clean(&self, deadline: Deadline) -> BoxFuture<'_, Result<()>> {
+        // Nobody uses the connection any more, so what still runs is left over.
+        self.signals.stop_current(Stop::Abandoned);
+        Box::pin(self.submit(Some(deadline), |worker, _| worker.restore()))
+    }
+
+    fn cancel(&self, _deadline: Deadline) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async {
+            self.signals.stop_current(Stop::Cancelled);
+            Ok(())
+        })
+    }
+
+    fn close(&self, deadline: Deadline) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            self.shut();
+            if timeout_at(deadline.instant(), self.wait_for_end())
+                .await
+                .is_err()
+            {
+                tracing::warn!("a SQLite connection was not closed in time; its thread goes on");
+            }
+        })
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+impl Worker {
+    /// Reads from the file itself, which `select 1` never touches.
+    fn check(&self) -> Result<()> {
+        let read = self
+            .handle()?
+            .query_row("PRAGMA schema_version", [], |row| row.get::<_, i64>(0));
+        read.map(drop).map_err(|error| classify(error, self.site()))
+    }
+}

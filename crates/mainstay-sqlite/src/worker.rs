@@ -1,0 +1,244 @@
+//! The thread that owns a handle.
+//!
+//! SQLite blocks: on the disk, on another process's lock, on its own arithmetic. A worker thread of
+//! the runtime must do none of that, and `spawn_blocking` would move a handle between hundreds of
+//! threads. So every connection is one thread with a name, which takes jobs from a bounded queue
+//! and ends when its connection is dropped.
+
+use crate::classify::{Site, classify, not_begun};
+use crate::connect::{Handle, Opening, Place};
+use crate::guard::{Guard, Refuse};
+use crate::signals::{Signals, Ticket};
+use crate::transaction::Unit;
+use mainstay_core::error::Report;
+use mainstay_core::{Class, Deadline, Error, Evidence, Kind, Result};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// One piece of work for the thread.
+pub(crate) type Job = Box<dyn FnOnce(&mut Worker) + Send>;
+
+/// What a thread owns.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    /// `None` only when opening the handle anew has failed; the connection is broken then.
+    handle: Option<Handle>,
+    opening: Opening,
+    statement_timeout: Option<Duration>,
+    pub(crate) unit: Unit,
+    pub(crate) signals: Arc<Signals>,
+    pub(crate) guard: Arc<Guard>,
+}
+
+/// Opens a handle, says how that went, and does what is asked until nobody is left to ask.
+pub(crate) fn run(
+    opening: Opening,
+    statement_timeout: Option<Duration>,
+    signals: &Arc<Signals>,
+    mut jobs: mpsc::Receiver<Job>,
+    opened: oneshot::Sender<Result<()>>,
+    // Dropped when the thread ends, after the handle: that is how the end is observed.
+    _alive: watch::Sender<()>,
+) {
+    let _ended = Ended(Arc::clone(signals));
+    let guard = Arc::<Guard>::default();
+    let handle = match opening.open(signals, &guard) {
+        Ok(handle) => handle,
+        Err(error) => {
+            signals.replace(None);
+            drop(opened.send(Err(error))); // the caller has gone and needs no answer
+            return;
+        }
+    };
+    signals.replace(None);
+    let mut worker = Worker {
+        handle: Some(handle),
+        opening,
+        statement_timeout,
+        unit: Unit::default(),
+        signals: Arc::clone(signals),
+        guard,
+    };
+    if opened.send(Ok(())).is_err() {
+        return;
+    }
+    while let Some(job) = jobs.blocking_recv() {
+        // What is still queued when the connection closes is dropped, and its callers are told.
+        if !signals.closing.load(Ordering::SeqCst) {
+            job(&mut worker);
+        }
+    }
+}
+
+/// Marks the connection broken when its thread ends, in whatever way.
+struct Ended(Arc<Signals>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.0.broken.store(true, Ordering::SeqCst);
+    }
+}
+
+impl Worker {
+    /// Does one call's work under its ticket and settles what is left of it.
+    pub(crate) fn perform<T>(
+        &mut self,
+        ticket: &Arc<Ticket>,
+        work: impl FnOnce(&mut Self) -> Result<T>,
+    ) -> Result<T> {
+        if let Some(stop) = ticket.objection() {
+            return Err(not_begun(stop));
+        }
+        ticket.limit(self.statement_timeout.map(Deadline::from_now));
+        self.signals.replace(Some(Arc::clone(ticket)));
+        let result = work(self);
+        self.signals.replace(None);
+        self.settle();
+        result
+    }
+
+    /// Tells the other side in what condition the connection is.
+    fn settle(&mut self) {
+        if self.guard.take_made_temporary() {
+            self.signals.tainted.store(true, Ordering::SeqCst);
+        }
+        let autocommit = self
+            .handle
+            .as_ref()
+            .is_none_or(|handle| handle.is_autocommit());
+        let open = !self.unit.is_idle() || !autocommit;
+        self.signals.in_transaction.store(open, Ordering::SeqCst);
+    }
+
+    /// Does something that must not be stopped half-way: a rollback, the way back to the settings.
+    pub(crate) fn undisturbed<T>(&mut self, work: impl FnOnce(&mut Self) -> T) -> T {
+        let ticket = self.signals.replace(None);
+        let done = work(self);
+        self.signals.replace(ticket);
+        done
+    }
+
+    pub(crate) fn handle(&self) -> Result<&Handle> {
+        self.handle.as_ref().ok_or_else(broken)
+    }
+
+    pub(crate) fn handle_mut(&mut self) -> Result<&mut Handle> {
+        self.handle.as_mut().ok_or_else(broken)
+    }
+
+    /// What may not be prepared now.
+    pub(crate) fn refuse(&self) -> Refuse {
+        match (
+            self.signals.handed_over.load(Ordering::SeqCst),
+            self.unit.is_idle(),
+        ) {
+            (false, _) => Refuse::SessionChanges,
+            (true, false) => Refuse::TransactionControl,
+            (true, true) => Refuse::Nothing,
+        }
+    }
+
+    /// The current place of an error.
+    pub(crate) fn site(&self) -> Site {
+        Site {
+            stop: self.signals.objection(),
+            ..Site::default()
+        }
+    }
+
+    /// Makes the handle as it was when it was opened.
+    pub(crate) fn restore(&mut self) -> Result<()> {
+        self.undisturbed(Self::roll_back_whatever_is_open)?;
+        let changed = self.signals.handed_over.swap(false, Ordering::SeqCst);
+        if !(self.signals.tainted.swap(false, Ordering::SeqCst) || changed) {
+            return Ok(());
+        }
+        let restored = match self.opening.place {
+            // Nothing is as certainly restored as what is new.
+            Place::File(_) => self.reopen(),
+            // The handle is the database.
+            Place::Memory => self.undisturbed(Self::restore_in_place),
+        };
+        if restored.is_err() {
+            self.signals.broken.store(true, Ordering::SeqCst);
+        }
+        restored
+    }
+
+    fn reopen(&mut self) -> Result<()> {
+        self.handle = None;
+        self.guard = Arc::default();
+        self.handle = Some(self.opening.open(&self.signals, &self.guard)?);
+        Ok(())
+    }
+
+    fn restore_in_place(&mut self) -> Result<()> {
+        let (opening, signals, guard) = (
+            self.opening.clone(),
+            Arc::clone(&self.signals),
+            Arc::clone(&self.guard),
+        );
+        let site = self.site();
+        let handle = self.handle_mut()?;
+        handle.flush_prepared_statement_cache();
+        detach_all(handle).map_err(|error| classify(error, site))?;
+        handle
+            .execute_batch(DEFAULT_PRAGMAS)
+            .map_err(|error| classify(error, site))?;
+        opening.configure(handle, &signals, &guard)
+    }
+}
+
+/// What a session may have changed besides the settings that every handle is opened with.
+const DEFAULT_PRAGMAS: &str = "
+    PRAGMA analysis_limit = 0;
+    PRAGMA automatic_index = ON;
+    PRAGMA case_sensitive_like = OFF;
+    PRAGMA cell_size_check = OFF;
+    PRAGMA defer_foreign_keys = OFF;
+    PRAGMA full_column_names = OFF;
+    PRAGMA short_column_names = ON;
+    PRAGMA ignore_check_constraints = OFF;
+    PRAGMA legacy_alter_table = OFF;
+    PRAGMA read_uncommitted = OFF;
+    PRAGMA recursive_triggers = OFF;
+    PRAGMA reverse_unordered_selects = OFF;
+    PRAGMA soft_heap_limit = 0;
+    PRAGMA writable_schema = RESET;
+";
+
+/// Detaches what was attached and drops what is temporary.
+fn detach_all(connection: &rusqlite::Connection) -> rusqlite::Result<()> {
+    let names = |text: &str| -> rusqlite::Result<Vec<(String, String)>> {
+        let mut statement = connection.prepare(text)?;
+        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        rows.collect()
+    };
+    let attached =
+        names("SELECT name, '' FROM pragma_database_list WHERE name NOT IN ('main', 'temp')")?;
+    for (name, _) in attached {
+        connection.execute_batch(&format!("DETACH {}", quoted(&name)))?;
+    }
+    let temporary = names(
+        "SELECT type, name FROM temp.sqlite_schema WHERE type IN ('table', 'view', 'trigger')
+         AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'",
+    )?;
+    for (kind, name) in temporary {
+        connection.execute_batch(&format!("DROP {kind} IF EXISTS temp.{}", quoted(&name)))?;
+    }
+    Ok(())
+}
+
+/// A name as SQL writes it.
+pub(crate) fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+fn broken() -> Error {
+    Report::new(Kind::Unreachable, "the connection has lost its handle")
+        .class(Class::NotSent)
+        .evidence(Evidence::Neither)
+        .into()
+}
