@@ -44,6 +44,8 @@ type Running = Pin<Box<dyn Future<Output = Verdict> + Send>>;
 pub struct Law {
     /// What holds, in words.
     pub name: &'static str,
+    /// Whether it measures the whole process, so that nothing else may run in it.
+    pub alone: bool,
     holds: fn(Subject) -> Running,
     saboteur: fn() -> Saboteur,
 }
@@ -71,6 +73,14 @@ impl Law {
         verdict.unwrap_or_else(|_| Err(Broken::new(format!("not done within {PATIENCE:?}"))))
     }
 
+    /// Says that the law measures the whole process.
+    const fn alone(self) -> Self {
+        Self {
+            alone: true,
+            ..self
+        }
+    }
+
     /// A backend that breaks this law.
     #[must_use]
     pub fn saboteur(&self) -> Saboteur {
@@ -83,6 +93,7 @@ macro_rules! law {
     ($name:ident, $saboteur:expr, $check:expr) => {
         $crate::conformance::Law {
             name: stringify!($name),
+            alone: false,
             holds: |subject| Box::pin($check(subject)),
             saboteur: || $saboteur,
         }

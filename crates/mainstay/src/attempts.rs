@@ -52,6 +52,8 @@ impl<'e> Attempts<'e> {
     pub(crate) async fn after(&mut self, setback: Setback) -> Result<(), Error> {
         let error = match setback {
             Setback::NotServed(error) => error,
+            // Its time is over; what is left of it is the margin for this answer.
+            Setback::Failed(error, _) if error.is_timeout() => error,
             Setback::Failed(error, work) => {
                 if self.again(error.class(), error.evidence(), work).await {
                     return Ok(());

@@ -322,6 +322,13 @@ impl Database {
         }
     }
 
+    /// The refusal that a call would meet now, while the breaker is open. It costs no I/O and does
+    /// not count as a call, so that a server can turn requests away before it reads them.
+    #[must_use]
+    pub fn refusal(&self) -> Option<Error> {
+        self.engine.gate.refusing()
+    }
+
     /// Opens the breaker until [`breaker_automatic`](Self::breaker_automatic): every call is refused
     /// at once. For an operator who knows better.
     pub fn breaker_force_open(&self) {

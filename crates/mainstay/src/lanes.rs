@@ -209,6 +209,9 @@ pub(crate) fn explain(error: &AcquireError<Error>) -> Error {
             if matches!(kind, Kind::Shed | Kind::Exhausted) {
                 report = report.retry_after(RETRY_AFTER).evidence(Evidence::Neither);
             }
+            if kind == Kind::Exhausted {
+                report = report.timed_out();
+            }
             match &error.last_connect_error {
                 Some((cause, _)) => report.source(cause.clone()),
                 None => report,

@@ -35,6 +35,8 @@ pub(crate) enum ReadLane {
 pub(crate) enum Cursoring {
     /// Everything is read before the first row is handed out.
     ReadsAhead,
+    /// Nothing is handed out before the end was seen.
+    WaitsForTheEnd,
     /// The last batch is forgotten.
     LosesTheEnd,
 }
@@ -94,10 +96,6 @@ impl Saboteur {
             error: Some(lie),
             ..Self::default()
         }
-    }
-
-    pub(crate) fn presumption(lie: Presumption) -> Self {
-        Self::default().and_presumption(lie)
     }
 
     /// A second lie, for what two rules guard.
@@ -317,7 +315,10 @@ impl Connection for SpoiledConnection {
             };
             let mut batches = Vec::new();
             while let Some(batch) = honest.next_batch().await? {
-                batches.push(batch);
+                // Waiting is the lie, not the memory it would take on an endless result.
+                if !matches!(lie, Cursoring::WaitsForTheEnd) {
+                    batches.push(batch);
+                }
             }
             if matches!(lie, Cursoring::LosesTheEnd) {
                 batches.pop();

@@ -89,7 +89,7 @@ async fn dropped_statement(subject: Subject) -> Verdict {
         "with recursive n (i) as (select 1 union all select i + 1 from n) select max(i) from n",
         "select pg_sleep(600)",
     );
-    let started = std::time::Duration::from_millis(200);
+    let started = Duration::from_millis(200);
     let timed_out = subject
         .db
         .fetch_all::<mainstay::Row>(slow, ())

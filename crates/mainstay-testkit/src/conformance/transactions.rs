@@ -7,71 +7,70 @@ use mainstay::backend::Presumption;
 use mainstay::{Error, Kind, Result, TransactionOptions, statement};
 
 pub(super) fn laws() -> Vec<Law> {
-    let lie = Saboteur::transactions;
     vec![
         law!(
             a_commit_stays,
-            lie(Transactions::CommitRollsBack),
+            Saboteur::transactions(Transactions::CommitRollsBack),
             commit_stays
         ),
         law!(
             an_error_rolls_back,
-            lie(Transactions::NeverBegin),
+            Saboteur::transactions(Transactions::NeverBegin),
             error_rolls_back
         ),
         law!(
             a_failed_statement_aborts_its_transaction,
-            lie(Transactions::SurviveFailures),
+            Saboteur::transactions(Transactions::SurviveFailures),
             failure_aborts
         ),
         law!(
             a_swallowed_failure_is_not_committed,
-            lie(Transactions::NeverBegin),
+            Saboteur::transactions(Transactions::NeverBegin),
             swallowed_failure
         ),
         law!(
             a_dropped_transaction_rolls_back,
-            lie(Transactions::CommitLeftovers),
+            Saboteur::transactions(Transactions::CommitLeftovers),
             drop_rolls_back
         ),
         law!(
             a_dropped_closure_rolls_back,
-            lie(Transactions::CommitLeftovers),
+            Saboteur::transactions(Transactions::CommitLeftovers),
             closure_dropped
         ),
         law!(
             a_panic_rolls_back,
-            lie(Transactions::CommitLeftovers),
+            Saboteur::transactions(Transactions::CommitLeftovers),
             panic_rolls_back
         ),
         law!(
             a_savepoint_undoes_its_part_and_no_more,
-            lie(Transactions::IgnoreSavepoints),
+            Saboteur::transactions(Transactions::IgnoreSavepoints),
             savepoint_undoes_its_part
         ),
         law!(
             nested_savepoints_undo_from_the_inside_out,
-            lie(Transactions::IgnoreSavepoints),
+            Saboteur::transactions(Transactions::IgnoreSavepoints),
             nested_savepoints
         ),
         law!(
             a_batch_is_all_or_nothing,
-            lie(Transactions::BatchIsALoop),
+            Saboteur::transactions(Transactions::BatchIsALoop),
             batch_is_atomic
         ),
         law!(
             a_read_only_transaction_does_not_write,
-            lie(Transactions::IgnoreReadOnly),
+            Saboteur::transactions(Transactions::IgnoreReadOnly),
             read_only_refuses
         ),
         law!(
             an_ended_transaction_says_so,
-            lie(Transactions::CommitRollsBack),
+            Saboteur::transactions(Transactions::CommitRollsBack),
             ended_says_so
         ),
         law!(
             two_statements_of_one_transaction_may_be_awaited_together,
-            lie(Transactions::CommitRollsBack),
+            Saboteur::transactions(Transactions::CommitRollsBack),
             awaited_together
         ),
         law!(

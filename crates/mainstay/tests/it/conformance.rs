@@ -46,6 +46,11 @@ async fn bite(law: &Law, fresh: &Fresh) -> Result<(), String> {
     }
 }
 
+/// The laws that share this process; those that measure it run in one of their own.
+fn together() -> impl Iterator<Item = Law> {
+    laws().into_iter().filter(|law| !law.alone)
+}
+
 fn none(failures: &[String]) {
     assert!(
         failures.is_empty(),
@@ -58,7 +63,7 @@ fn none(failures: &[String]) {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_law_holds_on_sqlite() {
     let mut failures = Vec::new();
-    for law in laws() {
+    for law in together() {
         failures.extend(hold(&law, &Fresh::file()).await.err());
     }
     none(&failures);
@@ -67,7 +72,7 @@ async fn every_law_holds_on_sqlite() {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_law_holds_on_postgres() {
     let mut failures = Vec::new();
-    for law in laws() {
+    for law in together() {
         failures.extend(hold(&law, &Fresh::server().await).await.err());
     }
     none(&failures);
@@ -76,7 +81,7 @@ async fn every_law_holds_on_postgres() {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_law_bites_on_sqlite() {
     let mut failures = Vec::new();
-    for law in laws() {
+    for law in together() {
         failures.extend(bite(&law, &Fresh::file()).await.err());
     }
     none(&failures);
@@ -85,8 +90,45 @@ async fn every_law_bites_on_sqlite() {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_law_bites_on_postgres() {
     let mut failures = Vec::new();
-    for law in laws() {
+    for law in together() {
         failures.extend(bite(&law, &Fresh::server().await).await.err());
+    }
+    none(&failures);
+}
+
+/// Names the law, the database and the role to a process that runs this very test for one law.
+const ALONE: [&str; 3] = [
+    "MAINSTAY_TEST_LAW",
+    "MAINSTAY_TEST_URL",
+    "MAINSTAY_TEST_SABOTEUR",
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn laws_about_the_process_hold_and_bite_in_a_process_of_their_own() {
+    if let [Ok(name), Ok(url), Ok(saboteur)] = ALONE.map(std::env::var) {
+        let law = laws().into_iter().find(|law| law.name == name).unwrap();
+        let saboteur = (saboteur == "yes").then(|| law.saboteur());
+        let subject = Subject::open(&url, saboteur).await.unwrap();
+        law.check(subject).await.unwrap();
+        return;
+    }
+    let mut failures = Vec::new();
+    for law in laws().iter().filter(|law| law.alone) {
+        for saboteur in ["no", "yes"] {
+            for fresh in [Fresh::file(), Fresh::server().await] {
+                let mut child = tokio::process::Command::new(std::env::current_exe().unwrap());
+                child.args([
+                    "--exact",
+                    "conformance::laws_about_the_process_hold_and_bite_in_a_process_of_their_own",
+                ]);
+                child.envs(ALONE.into_iter().zip([law.name, &fresh.url(), saboteur]));
+                let output = child.output().await.unwrap();
+                if output.status.success() != (saboteur == "no") {
+                    let said = String::from_utf8_lossy(&output.stdout);
+                    failures.push(format!("{} (saboteur: {saboteur}): {said}", law.name));
+                }
+            }
+        }
     }
     none(&failures);
 }
