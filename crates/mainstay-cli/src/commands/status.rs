@@ -154,6 +154,7 @@ impl Done {
         let at = self.finished_at.as_deref().unwrap_or("unfinished");
         let ms = self.took_ms.and_then(|ms| u64::try_from(ms).ok());
         match ms {
+            Some(0) => format!("{at}, under 1 ms"),
             Some(ms) => format!("{at}, {}", took(Duration::from_millis(ms))),
             None => at.to_owned(),
         }
