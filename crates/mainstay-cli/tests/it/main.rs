@@ -11,4 +11,5 @@ mod machines;
 mod migrations;
 #[cfg(unix)]
 mod reset;
+#[cfg(unix)]
 mod streams;

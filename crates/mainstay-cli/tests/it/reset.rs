@@ -1,9 +1,7 @@
 //! Nothing is destroyed unasked.
 
-use crate::bed::{Bed, Ran};
+use crate::bed::{Bed, Ran, terminal};
 use crate::on_both;
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::process::Stdio;
 
@@ -109,16 +107,7 @@ fn files_that_cannot_be_read_are_found_before_anything_is_removed(bed: &Bed) {
 
 /// Runs a reset on a terminal where somebody types an answer.
 fn answered(bed: &Bed, answer: &str) -> Ran {
-    let controller = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
-    grantpt(&controller).unwrap();
-    unlockpt(&controller).unwrap();
-    let name = ptsname(&controller, Vec::new()).unwrap();
-    let terminal = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open(name.to_str().unwrap())
-        .unwrap();
-    let mut keyboard = File::from(controller);
+    let (mut keyboard, terminal) = terminal();
     // The terminal keeps the line until it is read.
     writeln!(keyboard, "{answer}").unwrap();
     let mut command = bed.command(&["reset"]);

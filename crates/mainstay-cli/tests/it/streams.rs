@@ -1,7 +1,8 @@
 //! Readers that go away, disks that are full, terminals without colour.
 
-use crate::bed::{Bed, Ran};
+use crate::bed::{Bed, Ran, terminal};
 use std::fs::OpenOptions;
+use std::io::Read;
 use std::process::Stdio;
 
 fn prepared() -> Bed {
@@ -51,4 +52,25 @@ fn what_is_not_a_terminal_gets_no_colour() {
     bed.done(&["deploy"]);
     let ran = bed.done(&["status"]);
     assert!(!ran.said().contains('\x1b'), "{ran:?}");
+}
+
+#[test]
+fn a_terminal_gets_colour_unless_its_user_wants_none() {
+    let bed = prepared();
+    bed.done(&["deploy"]);
+    for (no_color, coloured) in [(None, true), (Some("1"), false), (Some(""), true)] {
+        let (mut screen, theirs) = terminal();
+        let mut command = bed.command(&["status"]);
+        command
+            .stdin(Stdio::null())
+            .stdout(theirs)
+            .stderr(Stdio::null());
+        command.envs(no_color.map(|value| ("NO_COLOR", value)));
+        assert!(command.status().unwrap().success());
+        drop(command); // the last one who could still write on the terminal
+        let mut shown = Vec::new();
+        screen.read_to_end(&mut shown).ok(); // a terminal that nobody writes on any more ends with EIO
+        assert!(!shown.is_empty());
+        assert_eq!(shown.contains(&0x1b), coloured, "NO_COLOR={no_color:?}");
+    }
 }
