@@ -168,7 +168,7 @@ impl Output {
         } else {
             ProgressDrawTarget::hidden()
         };
-        ProgressBar::with_draw_target(Some(0), target).with_style(style)
+        ProgressBar::with_draw_target(Some(1), target).with_style(style)
     }
 
     fn people(&self) -> bool {
@@ -198,7 +198,7 @@ pub(crate) struct Running(ProgressBar);
 impl Running {
     /// So much is done.
     pub(crate) fn advance(&self, done: u64, total: u64) {
-        self.0.set_length(total.max(done));
+        self.0.set_length(total.max(done).max(1)); // nothing of nothing would be shown as all
         self.0.set_position(done);
     }
 }
