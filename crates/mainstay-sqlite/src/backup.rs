@@ -40,7 +40,7 @@ impl Drop for Unfinished {
 pub(crate) fn check_target(to: &Path) -> Result<()> {
     if to.symlink_metadata().is_ok() {
         let message = format!("{} exists already", to.display());
-        return Err(Report::new(Kind::Config, message)
+        return Err(Report::new(Kind::Storage, message)
             .remedy("choose another name")
             .into());
     }
@@ -209,14 +209,8 @@ fn seal(temporary: &Path, to: &Path) -> Result<u64> {
 }
 
 fn failed_file(verb: &str, path: &Path, error: io::Error, remedy: &'static str) -> Error {
-    let kind = match error.kind() {
-        io::ErrorKind::NotFound
-        | io::ErrorKind::PermissionDenied
-        | io::ErrorKind::AlreadyExists => Kind::Config,
-        _ => Kind::Storage,
-    };
     let message = format!("could not {verb} {}: {error}", path.display());
-    Report::new(kind, message)
+    Report::new(Kind::Storage, message)
         .remedy(remedy)
         .source(error)
         .into()

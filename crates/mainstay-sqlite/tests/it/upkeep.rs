@@ -1,0 +1,157 @@
+use crate::{Bench, PLAIN, READ, WRITE, backend, execute, on, scalar, soon, value};
+use mainstay_core::backend::{Backend, Condition};
+use mainstay_core::{Kind, Value};
+use std::fs;
+use std::sync::Mutex;
+
+#[tokio::test]
+async fn a_backup_is_one_moment_complete_and_checked() {
+    let bench = Bench::with_table().await;
+    let fill = "with recursive n(i) as (select 1 union all select i + 1 from n where i < 20000)
+        insert into t (a) select printf('%0500d', i) from n";
+    execute(&*bench.writer, fill).await.unwrap();
+    // A transaction that is open meanwhile is not part of it, and does not hold it up.
+    bench.writer.begin(PLAIN, on(WRITE)).await.unwrap();
+    execute(&*bench.writer, "delete from t").await.unwrap();
+    let to = bench.directory.path().join("copy.db");
+    let steps = Mutex::new(Vec::new());
+    let report = |done, total| steps.lock().unwrap().push((done, total));
+    let backup = bench.sqlite.backup(&to, &report).await.unwrap();
+    assert_eq!(backup.bytes, fs::metadata(&to).unwrap().len());
+    assert_eq!(backup.method, "sqlite backup");
+    let (done, total) = *steps.lock().unwrap().last().unwrap();
+    assert!(done == total && total > 1_024, "{done} of {total}");
+    assert!(!bench.directory.path().join("copy.db.tmp").exists());
+    assert!(!bench.directory.path().join("copy.db-wal").exists());
+    bench.writer.roll_back(on(WRITE)).await.unwrap();
+    let copy = backend(&to).connect(READ, soon()).await.unwrap();
+    assert_eq!(scalar(&*copy, "select count(*) from t").await, 20_000);
+}
+
+#[tokio::test]
+async fn a_backup_overwrites_nothing() {
+    let bench = Bench::with_table().await;
+    let to = bench.directory.path().join("precious");
+    fs::write(&to, "precious").unwrap();
+    let error = bench.sqlite.backup(&to, &|_, _| {}).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Storage, "{error}");
+    assert_eq!(fs::read_to_string(&to).unwrap(), "precious");
+    let lost = bench.directory.path().join("no/such/copy.db");
+    assert_eq!(
+        bench
+            .sqlite
+            .backup(&lost, &|_, _| {})
+            .await
+            .unwrap_err()
+            .kind(),
+        Kind::Storage
+    );
+    let running = bench.directory.path().join("copy.db");
+    fs::write(bench.directory.path().join("copy.db.tmp"), "another's").unwrap();
+    let error = bench.sqlite.backup(&running, &|_, _| {}).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Storage);
+    assert!(
+        error.remedy().unwrap().contains("another backup"),
+        "{error}"
+    );
+    assert!(bench.directory.path().join("copy.db.tmp").exists());
+}
+
+#[tokio::test]
+async fn erase_leaves_nothing_of_the_application() {
+    let bench = Bench::with_table().await;
+    let text = "create table p (id integer primary key autoincrement);
+        create table c (p int references p);
+        insert into p default values;
+        insert into c values (1);
+        create view v as select * from c;
+        create index i on c (p);
+        create trigger g after insert on c begin select 1; end;
+        create table \"odd \"\" name\" (a);";
+    bench.writer.script(text, on(WRITE)).await.unwrap();
+    bench.sqlite.erase(&*bench.writer, soon()).await.unwrap();
+    let left = "select count(*) from sqlite_schema where name not like 'sqlite\\_%' escape '\\'";
+    assert_eq!(scalar(&*bench.reader, left).await, 0);
+    assert_eq!(bench.writer.condition(), Condition::Clean);
+    assert_eq!(
+        scalar(
+            &*bench.writer,
+            "select foreign_keys from pragma_foreign_keys"
+        )
+        .await,
+        1
+    );
+    bench.sqlite.erase(&*bench.writer, soon()).await.unwrap();
+}
+
+#[tokio::test]
+async fn create_says_whether_it_did() {
+    let directory = tempfile::tempdir().unwrap();
+    let sqlite = backend(&directory.path().join("new.db"));
+    assert!(sqlite.create(soon()).await.unwrap());
+    assert!(!sqlite.create(soon()).await.unwrap());
+    let reader = sqlite.connect(READ, soon()).await.unwrap();
+    assert_eq!(
+        value(&*reader, "select * from pragma_journal_mode").await,
+        Value::Text("wal".into())
+    );
+    let lost = backend(&directory.path().join("no/such/new.db"));
+    assert_eq!(lost.create(soon()).await.unwrap_err().kind(), Kind::Config);
+}
+
+#[tokio::test]
+async fn info_counts_rows_and_handles() {
+    let bench = Bench::with_table().await;
+    execute(&*bench.writer, "create table \"odd \"\" name\" (a)")
+        .await
+        .unwrap();
+    execute(&*bench.writer, "insert into t (a) values ('x'), ('y')")
+        .await
+        .unwrap();
+    let info = bench.sqlite.info(&*bench.reader, soon()).await.unwrap();
+    assert_eq!(
+        info.tables,
+        [("odd \" name".to_owned(), 0), ("t".to_owned(), 2)]
+    );
+    assert_eq!((info.active_connections, info.max_connections), (2, None));
+    assert!(
+        info.size_bytes >= 8_192 && info.version.starts_with('3'),
+        "{info:?}"
+    );
+    bench.writer.close(soon()).await;
+    let info = bench.sqlite.info(&*bench.reader, soon()).await.unwrap();
+    assert_eq!(info.active_connections, 1);
+}
+
+#[tokio::test]
+async fn the_texts_for_migrations_work() {
+    let bench = Bench::new().await;
+    let texts = bench.sqlite.migrations();
+    assert_eq!(scalar(&*bench.reader, texts.history_exists).await, 0);
+    for _ in 0..2 {
+        bench
+            .writer
+            .script(texts.create_history, on(WRITE))
+            .await
+            .unwrap();
+    }
+    assert_eq!(scalar(&*bench.reader, texts.history_exists).await, 1);
+    let columns = "select group_concat(name) from pragma_table_info('_mainstay_migrations')";
+    let names = "version,name,checksum,dialect,started_at,finished_at,took_ms,error";
+    assert_eq!(
+        value(&*bench.reader, columns).await,
+        Value::Text(names.into())
+    );
+}
+
+#[tokio::test]
+async fn a_check_reads_the_file() {
+    let bench = Bench::with_table().await;
+    bench.reader.check(soon()).await.unwrap();
+    bench.writer.check(soon()).await.unwrap();
+    bench.reader.close(soon()).await;
+    assert_eq!(
+        bench.reader.check(soon()).await.unwrap_err().kind(),
+        Kind::Closed
+    );
+}
