@@ -60,6 +60,8 @@ pub(crate) enum Transactions {
     BatchIsALoop,
     /// A connection is given back as it is.
     NeverClean,
+    /// What was begun goes on when its caller has left, and the connection says that it is clean.
+    NeverStop,
 }
 
 impl Saboteur {
@@ -95,6 +97,14 @@ impl Saboteur {
         Self {
             error: Some(lie),
             ..Self::default()
+        }
+    }
+
+    /// A second lie, for what the database guards by itself.
+    pub(crate) fn and_error(self, lie: fn(Error) -> Error) -> Self {
+        Self {
+            error: Some(lie),
+            ..self
         }
     }
 
@@ -210,7 +220,10 @@ impl Backend for Spoiled {
     ) -> BoxFuture<'a, Result<Lane>> {
         match self.lies.reads {
             Some(ReadLane::SwallowsRefusals) => Box::pin(async { Ok(Lane::Read) }),
-            None => self.honest.route(unspoiled(connection), text, deadline),
+            None => {
+                let route = self.honest.route(unspoiled(connection), text, deadline);
+                Box::pin(async { route.await.map_err(|error| self.lies.spoil_error(error)) })
+            }
         }
     }
 
@@ -262,6 +275,17 @@ struct SpoiledConnection {
 }
 
 impl SpoiledConnection {
+    /// Runs a statement in a task that nobody stops.
+    async fn run_on(&self, statement: Statement, want: Want, call: Call) -> Result<Reply> {
+        let honest = Arc::clone(&self.honest);
+        let call = Call {
+            deadline: endless(),
+            ..call
+        };
+        let running = tokio::spawn(async move { honest.run(&statement, want, call).await });
+        running.await.expect("the honest connection does not panic")
+    }
+
     async fn run_spoiled(&self, statement: &Statement, want: Want, call: Call) -> Result<Reply> {
         let lied = self.lies.statement.map(|lie| lie(statement));
         let statement = lied.as_ref().unwrap_or(statement);
@@ -274,7 +298,10 @@ impl SpoiledConnection {
         if survives {
             self.honest.savepoint(Savepoint::Set(99), call).await?;
         }
-        let result = self.honest.run(statement, want, call).await;
+        let result = match self.lies.is(Transactions::NeverStop) {
+            true => self.run_on(statement.clone(), want, call).await,
+            false => self.honest.run(statement, want, call).await,
+        };
         if survives && result.is_err() {
             self.honest.savepoint(Savepoint::RollBack(99), call).await?;
         }
@@ -310,6 +337,9 @@ impl Connection for SpoiledConnection {
     ) -> BoxFuture<'a, Result<Box<dyn Cursor>>> {
         Box::pin(async move {
             let mut honest = self.honest.cursor(statement, call).await?;
+            if self.lies.is(Transactions::NeverStop) {
+                return Ok(kept(honest).await?);
+            }
             let Some(lie) = self.lies.cursor else {
                 return Ok(honest);
             };
@@ -391,7 +421,7 @@ impl Connection for SpoiledConnection {
     }
 
     fn condition(&self) -> Condition {
-        if self.lies.is(Transactions::NeverClean) {
+        if self.lies.is(Transactions::NeverClean) || self.lies.is(Transactions::NeverStop) {
             return Condition::Clean;
         }
         self.honest.condition()
@@ -442,4 +472,19 @@ impl Cursor for Replayed {
         let batch = self.0.next();
         Box::pin(async move { Ok(batch) })
     }
+}
+
+/// Later than any law's patience.
+fn endless() -> Deadline {
+    Deadline::from_now(std::time::Duration::from_secs(600))
+}
+
+/// Hands out the first batch and keeps the cursor open for ever.
+async fn kept(mut honest: Box<dyn Cursor>) -> Result<Box<dyn Cursor>> {
+    let first: Vec<_> = honest.next_batch().await?.into_iter().collect();
+    tokio::spawn(async move {
+        tokio::time::sleep_until(endless().instant()).await;
+        drop(honest);
+    });
+    Ok(Box::new(Replayed(first.into_iter())))
 }

@@ -19,7 +19,7 @@ pub(super) fn laws() -> Vec<Law> {
         ),
         law!(
             a_dropped_statement_does_not_reach_the_next_caller,
-            Saboteur::transactions(Transactions::NeverClean),
+            Saboteur::transactions(Transactions::NeverStop),
             dropped_statement
         ),
     ]
@@ -106,7 +106,7 @@ async fn dropped_statement(subject: Subject) -> Verdict {
         subject
             .db
             .fetch_one::<i64>("select 1", ())
-            .timeout(Duration::from_secs(20))
+            .timeout(Duration::from_secs(10))
             .await
     });
     for answer in futures_util::future::join_all(all).await {

@@ -1,6 +1,6 @@
 //! A result that is larger than the memory is no problem.
 
-use super::saboteur::Cursoring;
+use super::saboteur::{Cursoring, Transactions};
 use super::subject::{Broken, ensure, same};
 use super::{Law, Saboteur, Subject, Verdict, law};
 use mainstay::System;
@@ -25,7 +25,7 @@ pub(super) fn laws() -> Vec<Law> {
         .alone(),
         law!(
             a_dropped_stream_gives_its_connection_back,
-            Saboteur::transactions(super::saboteur::Transactions::NeverClean),
+            Saboteur::transactions(Transactions::NeverStop),
             dropped
         ),
     ]

@@ -3,6 +3,7 @@
 use super::Saboteur;
 use mainstay::{Config, Database, System};
 use std::fmt;
+use std::time::Duration;
 
 /// A law was broken, and how.
 #[derive(Debug)]
@@ -77,6 +78,9 @@ macro_rules! refused {
 }
 pub(crate) use refused;
 
+/// How long one call may take on a sabotaged backend.
+const SABOTEUR_PATIENCE: Duration = Duration::from_secs(10);
+
 /// An empty database that belongs to one law.
 #[derive(Clone, Debug)]
 pub struct Subject {
@@ -95,7 +99,11 @@ impl Subject {
     ///
     /// Dropping the future closes what was opened.
     pub async fn open(url: &str, saboteur: Option<Saboteur>) -> mainstay::Result<Self> {
-        let config = Config::from_url(url)?;
+        let mut config = Config::from_url(url)?;
+        if saboteur.is_some() {
+            // A lie that shows as a hang is caught sooner.
+            config.timeout = SABOTEUR_PATIENCE;
+        }
         let honest = mainstay::Builder::from_config(config.clone())
             .open()
             .await?;
@@ -103,7 +111,7 @@ impl Subject {
             return Ok(Self { db: honest });
         };
         let backend = honest.backend();
-        honest.close_within(std::time::Duration::ZERO).await;
+        honest.close_within(Duration::ZERO).await;
         Ok(Self {
             db: Database::with_backend(config, saboteur.around(backend)),
         })

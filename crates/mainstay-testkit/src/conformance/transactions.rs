@@ -60,7 +60,7 @@ pub(super) fn laws() -> Vec<Law> {
         ),
         law!(
             a_read_only_transaction_does_not_write,
-            Saboteur::transactions(Transactions::IgnoreReadOnly),
+            Saboteur::transactions(Transactions::IgnoreReadOnly).and_error(permanent),
             read_only_refuses
         ),
         law!(
@@ -208,6 +208,7 @@ async fn panic_rolls_back(subject: Subject) -> Verdict {
     ensure!(panicked.is_err(), "the panic was swallowed");
     same!(subject.count().await?, 0);
     subject.db.execute(INSERT, ("b",)).await?;
+    same!(subject.count().await?, 1);
     Ok(())
 }
 

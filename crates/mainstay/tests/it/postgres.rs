@@ -288,7 +288,7 @@ async fn a_restart_shorter_than_the_ride_through_is_invisible_to_reads() {
 async fn the_limit_holds_under_load_and_close_leaves_nothing() {
     let (database, db) = fresh().await;
     let watch = "select count(*) from pg_stat_activity where datname = current_database() \
-                 and pid <> pg_backend_pid() and backend_type = 'client backend'";
+                 and backend_type = 'client backend' and application_name <> 'psql'";
     let callers = (0..50).map(|number| {
         let db = db.clone();
         tokio::spawn(async move {
