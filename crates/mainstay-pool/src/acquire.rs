@@ -1,5 +1,5 @@
-//! Why a place that is owned: a caller may be dropped at any poll, also at the very moment in which
-//! it is handed a connection. The place in the queue is a value; dropping it gives back what was in
+//! Why a turn that is owned: a caller may be dropped at any poll, also at the very moment in which
+//! it is handed a connection. The turn in the queue is a value; dropping it gives back what was in
 //! it, to the next in line.
 
 use std::future::poll_fn;
@@ -8,56 +8,93 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use tokio::task;
 use tokio::time::{Instant, sleep_until};
 
-use crate::connector::{Condition, Connector};
+use crate::connector::Connector;
 use crate::error::{AcquireError, Cause};
 use crate::lease::Lease;
 use crate::ledger::Offer;
-use crate::lender::Lender;
+use crate::lender::{Kept, Lender};
 use crate::observer::Event;
-use crate::waiters::{Answer, Key, Request};
+use crate::place::Place;
+use crate::waiters::{Answer, Grant, Key, Request, Use};
 
-type AnswerOf<K> = Answer<<K as Connector>::Connection, <K as Connector>::Error>;
+type GrantOf<K> = Grant<Kept<K>>;
+type AnswerOf<K> = Answer<Kept<K>, <K as Connector>::Error>;
 type ErrorOf<K> = AcquireError<<K as Connector>::Error>;
 
-/// Waits for a connection until the deadline of the request.
-pub(crate) async fn acquire<K: Connector>(
+/// What a caller holds: a lease, or a place.
+pub(crate) trait Hold<K: Connector>: Sized {
+    const USE: Use;
+
+    fn hold(lender: &Arc<Lender<K>>, grant: GrantOf<K>, by: &Request, now: Instant) -> Self;
+
+    /// Looks once more at a connection that nobody waited for: a server that went away has often
+    /// been noticed by then, and noticing costs nothing.
+    fn if_fit(self) -> Option<Self>;
+}
+
+impl<K: Connector> Hold<K> for Lease<K> {
+    const USE: Use = Use::Exclusive;
+
+    fn hold(lender: &Arc<Lender<K>>, grant: GrantOf<K>, by: &Request, now: Instant) -> Self {
+        Self::new(lender.claim(grant.index), grant.connection, by.site, now)
+    }
+
+    fn if_fit(self) -> Option<Self> {
+        self.if_clean()
+    }
+}
+
+impl<K: Connector> Hold<K> for Place<K> {
+    const USE: Use = Use::Shared;
+
+    fn hold(lender: &Arc<Lender<K>>, grant: GrantOf<K>, by: &Request, now: Instant) -> Self {
+        Self::new(lender, grant, by.site, now)
+    }
+
+    fn if_fit(self) -> Option<Self> {
+        self.unless_broken()
+    }
+}
+
+/// Waits for a connection, or a place on one, until the deadline of the request.
+pub(crate) async fn acquire<K: Connector, H: Hold<K>>(
     lender: &Arc<Lender<K>>,
-    request: Request,
-) -> Result<Lease<K>, ErrorOf<K>> {
+    mut request: Request,
+) -> Result<H, ErrorOf<K>> {
     if !lender.has_runtime() {
         let ledger = lender.ledger();
         return Err(ledger.explain(Instant::now(), Cause::NoRuntime, Duration::ZERO));
     }
+    request.wanted = H::USE;
+    request.task = task::try_id();
     loop {
-        let (begun, offer) = lender.visit(|ledger, now, orders| {
-            let offer = match ledger.request(now, request, orders) {
-                Offer::Lend(index, connection) => Ok(Offer::Lend(index, connection)),
-                Offer::Queue(key) => Ok(Offer::Queue(key)),
+        let now = Instant::now();
+        let offer = lender.visit_at(now, |ledger, now, orders| {
+            match ledger.request(now, request, orders) {
                 Offer::Refuse(cause) => Err(ledger.explain(now, cause, Duration::ZERO)),
-            };
-            (now, offer)
+                offer => Ok(offer),
+            }
         });
         match offer? {
-            Offer::Lend(index, connection) => {
-                if let Some(lease) = accept(lender, index, connection, begun) {
-                    if lender.is_observed() {
-                        lender.tell(&Event::Waited(Duration::ZERO));
-                    }
-                    return Ok(lease);
+            Offer::Lend(grant) => {
+                if let Some(held) = H::hold(lender, grant, &request, now).if_fit() {
+                    lender.report(|| Event::Waited(Duration::ZERO));
+                    return Ok(held);
                 }
                 // That one had died while it was idle; there is the next one, or the queue.
             }
             Offer::Queue(key) => {
-                let place = Place {
+                let turn = Turn {
                     lender: Arc::clone(lender),
                     key: Some(key),
                 };
-                return wait(place, request.deadline, begun).await;
+                return wait(turn, &request, now).await;
             }
             Offer::Refuse(cause) => {
-                return Err(lender.ledger().explain(begun, cause, Duration::ZERO));
+                return Err(lender.ledger().explain(now, cause, Duration::ZERO));
             }
         }
     }
@@ -69,59 +106,37 @@ pub(crate) fn try_acquire<K: Connector>(
     request: &Request,
 ) -> Option<Lease<K>> {
     loop {
-        let (now, (index, connection)) = lender.visit(|ledger, now, orders| {
-            ledger
-                .lend_idle(now, request, orders)
-                .map(|lent| (now, lent))
+        let now = Instant::now();
+        let grant = lender.visit_at(now, |ledger, now, orders| {
+            ledger.lend_idle(now, request, orders)
         })?;
-        if let Some(lease) = accept(lender, index, connection, now) {
+        if let Some(lease) = Lease::hold(lender, grant, request, now).if_clean() {
             return Some(lease);
         }
     }
 }
 
-/// Looks once more at a connection that was idle: a server that went away has often been noticed by
-/// then, and noticing costs nothing.
-fn accept<K: Connector>(
-    lender: &Arc<Lender<K>>,
-    index: usize,
-    connection: K::Connection,
-    now: Instant,
-) -> Option<Lease<K>> {
-    let mut claim = lender.claim(index);
-    let condition = lender.connector.condition(&connection);
-    if condition == Condition::Clean {
-        return Some(Lease::new(claim, connection, now));
-    }
-    claim.settle(|ledger, index, now, orders| {
-        ledger.totals.acquired -= 1;
-        ledger.give_back(now, index, connection, condition, orders);
-    });
-    None
-}
-
-async fn wait<K: Connector>(
-    mut place: Place<K>,
-    deadline: Instant,
+async fn wait<K: Connector, H: Hold<K>>(
+    mut turn: Turn<K>,
+    request: &Request,
     begun: Instant,
-) -> Result<Lease<K>, ErrorOf<K>> {
-    let mut timer = pin!(sleep_until(deadline));
+) -> Result<H, ErrorOf<K>> {
+    let mut timer = pin!(sleep_until(request.deadline));
     let answer = poll_fn(|context| {
-        if let Poll::Ready(answer) = place.poll(context) {
+        if let Poll::Ready(answer) = turn.poll(context) {
             return Poll::Ready(Ok(answer));
         }
         timer.as_mut().poll(context).map(Err)
     })
     .await;
-    let lender = Arc::clone(&place.lender);
-    let waited = begun.elapsed();
-    let cause = match answer.or_else(|()| place.time_out(waited)) {
-        Ok(Answer::Lent(index, connection)) => {
-            let lease = Lease::new(lender.claim(index), connection, Instant::now());
-            if lender.is_observed() {
-                lender.tell(&Event::Waited(waited));
-            }
-            return Ok(lease);
+    let lender = Arc::clone(&turn.lender);
+    let now = Instant::now();
+    let waited = now.saturating_duration_since(begun);
+    let cause = match answer.or_else(|()| turn.time_out(waited)) {
+        Ok(Answer::Lent(grant)) => {
+            let held = H::hold(&lender, grant, request, now);
+            lender.report(|| Event::Waited(waited));
+            return Ok(held);
         }
         Ok(Answer::Refused(error)) => Cause::Refused(error),
         Ok(Answer::Closed) => Cause::Closed,
@@ -132,17 +147,17 @@ async fn wait<K: Connector>(
         }
     };
     let ledger = lender.ledger();
-    Err(ledger.explain(Instant::now(), cause, waited))
+    Err(ledger.explain(now, cause, waited))
 }
 
-/// A place in the queue, left when it is dropped.
-struct Place<K: Connector> {
+/// A turn in the queue, left when it is dropped.
+struct Turn<K: Connector> {
     lender: Arc<Lender<K>>,
-    /// `None` once the place has been given back.
+    /// `None` once the turn has been given back.
     key: Option<Key>,
 }
 
-impl<K: Connector> Place<K> {
+impl<K: Connector> Turn<K> {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<AnswerOf<K>> {
         let Some(key) = self.key else {
             return Poll::Pending;
@@ -159,17 +174,19 @@ impl<K: Connector> Place<K> {
     /// Leaves at the deadline: with the answer, if it came at the last moment, else with the reason.
     fn time_out(&mut self, waited: Duration) -> Result<AnswerOf<K>, ErrorOf<K>> {
         let key = self.key.take();
-        self.lender.visit(|ledger, now, _| {
+        self.lender.visit(|ledger, now, orders| {
             if let Some(answer) = key.and_then(|key| ledger.waiters.leave(key)) {
                 return Ok(answer);
             }
+            // Whoever was behind it may fit where it did not.
+            ledger.seat_waiters(now, orders);
             ledger.totals.timeouts += 1;
             Err(ledger.explain(now, ledger.cause_of_timeout(), waited))
         })
     }
 }
 
-impl<K: Connector> Drop for Place<K> {
+impl<K: Connector> Drop for Turn<K> {
     fn drop(&mut self) {
         if let Some(key) = self.key.take() {
             self.lender

@@ -81,6 +81,34 @@ impl<K: Connector> Builder<K> {
         self
     }
 
+    /// Checks a connection in the background when it has been silent for this long (default 2 min, at
+    /// least 1 s). It goes on being idle: the idle timeout still closes it. Off with `None`, for
+    /// servers that fall asleep when nobody asks them anything.
+    pub fn keep_alive(mut self, every: impl Into<Option<Duration>>) -> Self {
+        self.settings.keep_alive = every.into();
+        self
+    }
+
+    /// The most places on one shared connection (default 64, at least 1).
+    pub fn depth(mut self, places: usize) -> Self {
+        self.settings.depth = places;
+        self
+    }
+
+    /// The connections that are shared before any is filled to its depth (default: one more than
+    /// there are cores).
+    pub fn active(mut self, connections: usize) -> Self {
+        self.settings.active = connections;
+        self
+    }
+
+    /// A shared connection whose oldest place is older than this takes nobody more until everybody
+    /// has left (default 100 ms).
+    pub fn late_after(mut self, age: Duration) -> Self {
+        self.settings.late_after = age;
+        self
+    }
+
     /// Bounds the cleaning of a dirty connection (default 5 s); then it is closed.
     pub fn clean_timeout(mut self, timeout: Duration) -> Self {
         self.settings.clean_timeout = timeout;

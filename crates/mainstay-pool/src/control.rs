@@ -17,12 +17,25 @@ use crate::waiters::Answer;
 /// How many holders an error names.
 const NAMED_HOLDERS: usize = 3;
 
-impl<C, E: Clone> Ledger<C, E> {
+impl<C: Clone, E: Clone> Ledger<C, E> {
     /// From now on no connection opened before is lent again.
     pub(crate) fn bump_generation(&mut self, now: Instant, orders: &mut Orders<C>) -> u64 {
         self.generation += 1;
+        self.lendable = self.generation;
         self.dismiss_all_idle(now, CloseReason::Generation, orders);
         self.settle(now, orders);
+        self.generation
+    }
+
+    /// Begins a new generation, and ends the connections of older ones somewhere within this interval.
+    pub(crate) fn bump_generation_over(
+        &mut self,
+        now: Instant,
+        over: Duration,
+        orders: &mut Orders<C>,
+    ) -> u64 {
+        self.generation += 1;
+        self.retire_all(now, over, orders);
         self.generation
     }
 
@@ -41,7 +54,7 @@ impl<C, E: Clone> Ledger<C, E> {
         for slot in self
             .slots
             .occupied_mut()
-            .filter(|slot| slot.connection.is_some())
+            .filter(|slot| slot.phase() == Phase::Idle)
         {
             slot.suspect = true;
         }
@@ -76,7 +89,11 @@ impl<C, E: Clone> Ledger<C, E> {
     pub(crate) fn take_cancel_hooks(&mut self) -> Vec<CancelHook> {
         self.slots
             .occupied_mut()
-            .filter_map(|slot| slot.on_cancel.take())
+            .flat_map(|slot| {
+                let places = slot.seats.iter_mut().map(|seat| &mut seat.on_cancel);
+                std::iter::once(&mut slot.on_cancel).chain(places)
+            })
+            .filter_map(Option::take)
             .collect()
     }
 
@@ -92,6 +109,8 @@ impl<C, E: Clone> Ledger<C, E> {
             minimum: self.settings.minimum.min(self.settings.limit),
             idle: self.slots.count(Phase::Idle),
             lent: self.slots.count(Phase::Lent),
+            shared: self.slots.count(Phase::Shared),
+            places: self.slots.places(),
             connecting: self.slots.count(Phase::Connecting),
             checking: self.slots.count(Phase::Checking),
             cleaning: self.slots.count(Phase::Cleaning),
@@ -104,17 +123,20 @@ impl<C, E: Clone> Ledger<C, E> {
         }
     }
 
-    /// The leases that are out, longest first.
+    /// The leases and places that are out, longest first.
     pub(crate) fn holders(&self, now: Instant) -> Vec<Holder> {
-        let mut holders: Vec<Holder> = self
-            .slots
-            .in_phase(Phase::Lent)
-            .map(|(_, slot)| Holder {
-                site: slot.site,
-                held: now.saturating_duration_since(slot.since),
-                tag: slot.tag,
-            })
-            .collect();
+        let holder = |site, since, tag| Holder {
+            site,
+            held: now.saturating_duration_since(since),
+            tag,
+        };
+        let leases = self.slots.in_phase(Phase::Lent);
+        let leases = leases.map(|(_, slot)| holder(slot.site, slot.since, slot.tag));
+        let places = self.slots.shared().flat_map(|(_, slot)| {
+            let seats = slot.seats.iter();
+            seats.map(|seat| holder(seat.site, seat.since, slot.tag))
+        });
+        let mut holders: Vec<Holder> = leases.chain(places).collect();
         holders.sort_by_key(|holder| std::cmp::Reverse(holder.held));
         holders
     }

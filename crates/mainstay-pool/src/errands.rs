@@ -2,10 +2,12 @@
 //! any moment. Each is a task of its own that outlives whoever caused it, bounded in time, holding
 //! its slot by a claim; however it ends, the ledger hears of it.
 
+use std::sync::Arc;
+
 use tokio::time::{Instant, timeout};
 
 use crate::connector::{CloseReason, Condition, Connector, Tag};
-use crate::lender::Claim;
+use crate::lender::{Claim, Kept, SOLE};
 use crate::observer::Event;
 
 /// Opens one connection.
@@ -27,7 +29,7 @@ pub(crate) async fn connect<K: Connector>(mut claim: Claim<K>, tag: Tag) {
         Ok(Ok(connection)) => {
             lender.tell(&Event::Connected(took));
             claim.settle(|ledger, index, now, orders| {
-                ledger.connected(now, index, connection, orders);
+                ledger.connected(now, index, Arc::new(connection), orders);
             });
             return;
         }
@@ -54,13 +56,14 @@ pub(crate) async fn connect<K: Connector>(mut claim: Claim<K>, tag: Tag) {
 }
 
 /// Asks a connection that was idle for a while whether it still answers.
-pub(crate) async fn check<K: Connector>(claim: Claim<K>, mut connection: K::Connection) {
+pub(crate) async fn check<K: Connector>(claim: Claim<K>, mut connection: Kept<K>) {
     let lender = claim.lender.clone();
     let mut stop = lender.stop.subscribe();
     let begun = Instant::now();
+    let whole = Arc::get_mut(&mut connection).expect(SOLE);
     let asked = tokio::select! {
         biased;
-        asked = timeout(lender.settings.check_timeout, lender.connector.check(&mut connection)) => asked,
+        asked = timeout(lender.settings.check_timeout, lender.connector.check(whole)) => asked,
         _ = stop.wait_for(|stopped| *stopped) => {
             return retire(claim, connection, CloseReason::PoolClosed);
         }
@@ -83,13 +86,14 @@ pub(crate) async fn check<K: Connector>(claim: Claim<K>, mut connection: K::Conn
 }
 
 /// Makes a connection clean that its user left dirty.
-pub(crate) async fn clean<K: Connector>(claim: Claim<K>, mut connection: K::Connection) {
+pub(crate) async fn clean<K: Connector>(claim: Claim<K>, mut connection: Kept<K>) {
     let lender = claim.lender.clone();
     let mut stop = lender.stop.subscribe();
     let begun = Instant::now();
+    let whole = Arc::get_mut(&mut connection).expect(SOLE);
     let cleaned = tokio::select! {
         biased;
-        cleaned = timeout(lender.settings.clean_timeout, lender.connector.clean(&mut connection)) => cleaned,
+        cleaned = timeout(lender.settings.clean_timeout, lender.connector.clean(whole)) => cleaned,
         _ = stop.wait_for(|stopped| *stopped) => {
             return retire(claim, connection, CloseReason::PoolClosed);
         }
@@ -114,10 +118,11 @@ pub(crate) async fn clean<K: Connector>(claim: Claim<K>, mut connection: K::Conn
 /// Closes a connection; the slot is free when the other side has let go or the time is over.
 pub(crate) async fn close<K: Connector>(
     mut claim: Claim<K>,
-    connection: K::Connection,
+    connection: Kept<K>,
     reason: CloseReason,
 ) {
     let lender = claim.lender.clone();
+    let connection = Arc::into_inner(connection).expect(SOLE);
     let closing = lender.connector.close(connection, reason);
     if timeout(lender.settings.close_timeout, closing)
         .await
@@ -139,14 +144,14 @@ pub(crate) async fn close<K: Connector>(
 }
 
 /// Gives a connection back to the ledger if it is clean by its own account, else closes it.
-fn admit<K: Connector>(mut claim: Claim<K>, connection: K::Connection, otherwise: CloseReason) {
+fn admit<K: Connector>(mut claim: Claim<K>, connection: Kept<K>, otherwise: CloseReason) {
     if claim.lender.connector.condition(&connection) != Condition::Clean {
         return retire(claim, connection, otherwise);
     }
     claim.settle(|ledger, index, now, orders| ledger.arrive(now, index, connection, orders));
 }
 
-fn retire<K: Connector>(mut claim: Claim<K>, connection: K::Connection, reason: CloseReason) {
+fn retire<K: Connector>(mut claim: Claim<K>, connection: Kept<K>, reason: CloseReason) {
     claim.settle(|ledger, index, now, orders| {
         ledger.dismiss(now, index, connection, reason, orders);
         ledger.settle(now, orders);

@@ -5,13 +5,14 @@
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::panic::Location;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::connector::{CloseReason, Connector, Tag};
+use crate::connector::{CloseReason, Condition, Connector, Tag};
 use crate::errands;
-use crate::lender::{Claim, LedgerOf, OrdersOf};
+use crate::lender::{Claim, Kept, LedgerOf, OrdersOf, SOLE};
 use crate::observer::Event;
 use crate::slots::Phase;
 
@@ -20,18 +21,39 @@ const PRESENT: &str = "a lease has its connection until it is consumed";
 /// The exclusive use of one connection; returns it when dropped.
 pub struct Lease<K: Connector> {
     /// `None` only while the lease is being consumed.
-    connection: Option<K::Connection>,
+    connection: Option<Kept<K>>,
     claim: Claim<K>,
     since: Instant,
+    site: &'static Location<'static>,
 }
 
 impl<K: Connector> Lease<K> {
-    pub(crate) fn new(claim: Claim<K>, connection: K::Connection, since: Instant) -> Self {
+    pub(crate) fn new(
+        claim: Claim<K>,
+        connection: Kept<K>,
+        site: &'static Location<'static>,
+        since: Instant,
+    ) -> Self {
         Self {
             connection: Some(connection),
             claim,
             since,
+            site,
         }
+    }
+
+    /// Goes back at once, as if it had never been given, if the connection is not clean.
+    pub(crate) fn if_clean(mut self) -> Option<Self> {
+        let condition = self.claim.lender.connector.condition(&self);
+        if condition == Condition::Clean {
+            return Some(self);
+        }
+        let connection = self.connection.take()?;
+        self.claim.settle(|ledger, index, now, orders| {
+            ledger.totals.acquired -= 1;
+            ledger.give_back(now, index, connection, condition, orders);
+        });
+        None
     }
 
     /// Takes the connection out of the pool for good; its slot is free at once.
@@ -43,7 +65,7 @@ impl<K: Connector> Lease<K> {
             ledger.end_lease(now, index, orders);
             ledger.vacate(now, index, orders);
         });
-        connection
+        Arc::into_inner(connection).expect(SOLE)
     }
 
     /// Closes the connection instead of returning it, and waits until the other side has let go (at
@@ -56,7 +78,6 @@ impl<K: Connector> Lease<K> {
         let Some(connection) = self.connection.take() else {
             return;
         };
-        let site = self.claim.lender.is_observed().then(|| self.site());
         let claim = self.claim.pass_on();
         let lender = claim.lender.clone();
         lender.visit(|ledger, now, orders| {
@@ -64,7 +85,7 @@ impl<K: Connector> Lease<K> {
             ledger.slots.shift(claim.index, Phase::Closing, now);
             ledger.settle(now, orders);
         });
-        self.tell_held(site);
+        self.tell_held(Instant::now());
         let closing = lender.spawn(errands::close(claim, connection, CloseReason::Requested));
         drop(self);
         if let Some(closing) = closing
@@ -94,7 +115,7 @@ impl<K: Connector> Lease<K> {
     /// Where this lease was acquired.
     #[must_use]
     pub fn site(&self) -> &'static Location<'static> {
-        self.claim.lender.ledger().slots.slot(self.claim.index).site
+        self.site
     }
 
     /// How long this lease has been held.
@@ -132,19 +153,17 @@ impl<K: Connector> Lease<K> {
     }
 
     fn finish(&mut self, visit: impl FnOnce(&mut LedgerOf<K>, usize, Instant, &mut OrdersOf<K>)) {
-        // Asked before the slot may belong to somebody else.
-        let site = self.claim.lender.is_observed().then(|| self.site());
-        self.claim.settle(visit);
-        self.tell_held(site);
+        let now = Instant::now();
+        self.claim.settle_at(now, visit);
+        self.tell_held(now);
     }
 
-    fn tell_held(&self, site: Option<&'static Location<'static>>) {
-        if let Some(site) = site {
-            self.claim.lender.tell(&Event::Held {
-                held: self.since.elapsed(),
-                site,
-            });
-        }
+    fn tell_held(&self, now: Instant) {
+        let (since, site) = (self.since, self.site);
+        self.claim.lender.report(|| {
+            let held = now.saturating_duration_since(since);
+            Event::Held { held, site }
+        });
     }
 }
 
@@ -171,7 +190,7 @@ impl<K: Connector> Deref for Lease<K> {
 
 impl<K: Connector> DerefMut for Lease<K> {
     fn deref_mut(&mut self) -> &mut K::Connection {
-        self.connection.as_mut().expect(PRESENT)
+        Arc::get_mut(self.connection.as_mut().expect(PRESENT)).expect(SOLE)
     }
 }
 

@@ -4,8 +4,11 @@
 //!
 //! The law that holds after every call while the pool lends: if somebody waits, then no idle
 //! connection could be lent as it is, and either as many connections are arriving (being opened or
-//! checked) as there are waiters, or no more can be brought under way. Opening and checking belong to
+//! checked) as would serve all who wait, or no more can be brought under way. Opening and checking belong to
 //! tasks, never to a caller: whatever arrives goes to the oldest waiter.
+
+use std::panic::Location;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -17,7 +20,7 @@ use crate::settings::{Delays, Settings};
 use crate::shed::Shedder;
 use crate::slots::{Phase, Slot, Slots};
 use crate::status::Totals;
-use crate::waiters::{Answer, Key, Request, Waiters};
+use crate::waiters::{Answer, Grant, Key, Request, Use, Waiters};
 
 /// The state of one pool. Lives behind a short lock.
 pub(crate) struct Ledger<C, E> {
@@ -26,6 +29,9 @@ pub(crate) struct Ledger<C, E> {
     pub(crate) waiters: Waiters<C, E>,
     pub(crate) totals: Totals,
     pub(crate) generation: u64,
+    /// Connections of generations before this one are not lent again, whatever their end.
+    pub(crate) lendable: u64,
+    pub(crate) next_seat: u64,
     pub(crate) paused: bool,
     pub(crate) closed: bool,
     /// Whether the minimum is kept yet: from the first acquire or warm-up on.
@@ -58,12 +64,12 @@ pub(crate) struct Failing<E> {
 
 /// What a caller gets at once.
 pub(crate) enum Offer<C, E> {
-    Lend(usize, C),
+    Lend(Grant<C>),
     Queue(Key),
     Refuse(Cause<E>),
 }
 
-impl<C, E: Clone> Ledger<C, E> {
+impl<C: Clone, E: Clone> Ledger<C, E> {
     pub(crate) fn new(settings: Settings, random: fastrand::Rng) -> Self {
         Self {
             shedder: settings.shedding.map(Shedder::new),
@@ -72,6 +78,8 @@ impl<C, E: Clone> Ledger<C, E> {
             waiters: Waiters::new(),
             totals: Totals::default(),
             generation: 0,
+            lendable: 0,
+            next_seat: 0,
             paused: false,
             closed: false,
             started: false,
@@ -88,7 +96,7 @@ impl<C, E: Clone> Ledger<C, E> {
 
     // ---- callers ----
 
-    /// Lends an idle connection, or queues the caller, or refuses.
+    /// Lends an idle connection or a place, or queues the caller, or refuses.
     pub(crate) fn request(
         &mut self,
         now: Instant,
@@ -96,8 +104,13 @@ impl<C, E: Clone> Ledger<C, E> {
         orders: &mut Orders<C>,
     ) -> Offer<C, E> {
         self.started = true;
-        if let Some((index, connection)) = self.lend_idle(now, &request, orders) {
-            return Offer::Lend(index, connection);
+        if request.wanted == Use::Shared {
+            if let Some(grant) = self.take_place(now, &request, orders) {
+                self.watch_long_hold(now, orders);
+                return Offer::Lend(grant);
+            }
+        } else if let Some(grant) = self.lend_idle(now, &request, orders) {
+            return Offer::Lend(grant);
         }
         if self.closed {
             return Offer::Refuse(Cause::Closed);
@@ -111,6 +124,7 @@ impl<C, E: Clone> Ledger<C, E> {
             orders.push(Order::Tell(Event::Shed(ShedReason::Overflow)));
             return Offer::Refuse(Cause::Overflow);
         }
+        self.warn_of_nesting(&request, orders);
         let key = self.waiters.join(now, request);
         self.settle(now, orders);
         if let Some(shedder) = &mut self.shedder {
@@ -126,22 +140,52 @@ impl<C, E: Clone> Ledger<C, E> {
         now: Instant,
         request: &Request,
         orders: &mut Orders<C>,
-    ) -> Option<(usize, C)> {
+    ) -> Option<Grant<C>> {
         if self.closed || self.paused || self.waiters.waiting() > 0 {
             return None;
         }
         let height = self.choose(now, request.prefer, orders)?;
         let (index, connection) = self.slots.take_idle(height, Phase::Lent, now)?;
         self.note_lease(now, index, request, orders);
-        Some((index, connection))
+        Some(Grant {
+            index,
+            seat: None,
+            connection,
+        })
     }
 
     /// A waiter leaves; what it was given meanwhile goes to the next one.
     pub(crate) fn leave(&mut self, now: Instant, key: Key, orders: &mut Orders<C>) {
-        if let Some(Answer::Lent(index, connection)) = self.waiters.leave(key) {
-            self.totals.acquired -= 1;
+        let Some(Answer::Lent(grant)) = self.waiters.leave(key) else {
+            // Whoever was behind it may fit where it did not.
+            self.seat_waiters(now, orders);
+            return;
+        };
+        self.totals.acquired -= 1;
+        let index = grant.index;
+        // Nobody did anything with it, so a connection that was clean still is.
+        let connection = if grant.seat.is_some() {
+            self.leave_place(now, grant, Condition::Clean, orders)
+        } else {
+            Some(grant.connection)
+        };
+        if let Some(connection) = connection {
             self.arrive(now, index, connection, orders);
             self.settle(now, orders);
+        }
+    }
+
+    /// A task that waits while it holds a lease may wait for itself: said once per lease.
+    fn warn_of_nesting(&mut self, request: &Request, orders: &mut Orders<C>) {
+        let Some(index) = request.task.and_then(|task| self.slots.lent_to(task)) else {
+            return;
+        };
+        let slot = self.slots.slot_mut(index);
+        if !std::mem::replace(&mut slot.nested, true) {
+            orders.push(Order::Tell(Event::NestedWait {
+                site: request.site,
+                holds: slot.site,
+            }));
         }
     }
 
@@ -153,7 +197,7 @@ impl<C, E: Clone> Ledger<C, E> {
         if self.paused {
             return Cause::Paused;
         }
-        let stuck = self.slots.count(Phase::Lent) + self.slots.count(Phase::Cleaning);
+        let stuck = self.slots.out() + self.slots.count(Phase::Cleaning);
         let unanswered = self.slots.count(Phase::Connecting) > 0 && stuck == 0;
         self.failure().unwrap_or(if unanswered {
             Cause::Silent
@@ -184,6 +228,18 @@ impl<C, E: Clone> Ledger<C, E> {
         orders: &mut Orders<C>,
     ) {
         self.end_lease(now, index, orders);
+        self.put_back(now, index, connection, condition, orders);
+    }
+
+    /// A connection comes back from its last user.
+    pub(crate) fn put_back(
+        &mut self,
+        now: Instant,
+        index: usize,
+        connection: C,
+        condition: Condition,
+        orders: &mut Orders<C>,
+    ) {
         match condition {
             Condition::Clean => {
                 self.arrive(now, index, connection, orders);
@@ -207,11 +263,20 @@ impl<C, E: Clone> Ledger<C, E> {
         let slot = self.slots.slot_mut(index);
         orders.extend(slot.on_cancel.take().map(Order::Forget));
         let held = now.saturating_duration_since(slot.since);
-        if std::mem::take(&mut slot.warned) {
-            orders.push(Order::Tell(Event::ReturnedAfterLongHold {
-                site: slot.site,
-                held,
-            }));
+        let (site, warned) = (slot.site, slot.warned);
+        self.note_held(held, site, warned, orders);
+    }
+
+    /// A lease or a place was held for this long.
+    pub(crate) fn note_held(
+        &mut self,
+        held: Duration,
+        site: &'static Location<'static>,
+        warned: bool,
+        orders: &mut Orders<C>,
+    ) {
+        if warned {
+            orders.push(Order::Tell(Event::ReturnedAfterLongHold { site, held }));
         }
         if let Some(shedder) = &mut self.shedder {
             shedder.on_held(held);
@@ -219,10 +284,16 @@ impl<C, E: Clone> Ledger<C, E> {
     }
 
     fn note_lease(&mut self, now: Instant, index: usize, by: &Request, orders: &mut Orders<C>) {
+        self.slots.set_task(index, by.task);
         let slot = self.slots.slot_mut(index);
         slot.site = by.site;
         slot.warned = false;
+        slot.nested = false;
         self.totals.acquired += 1;
+        self.watch_long_hold(now, orders);
+    }
+
+    pub(crate) fn watch_long_hold(&mut self, now: Instant, orders: &mut Orders<C>) {
         if let Some(long) = self.settings.long_hold {
             self.wake_upkeep_by(Some(now + long), orders);
         }
@@ -249,13 +320,38 @@ impl<C, E: Clone> Ledger<C, E> {
         } else {
             self.next_waiter(now, orders)
         };
+        let slot = self.slots.slot_mut(index);
+        if slot.rested.is_some() {
+            // The next one that rests may be checked now.
+            orders.push(Order::Upkeep);
+        }
         if let Some(key) = waiter {
-            self.hand_over(now, key, index, connection, orders);
+            slot.rested = None;
+            self.serve(now, key, index, connection, orders);
             return;
         }
         self.slots.push_idle(index, connection, now);
-        let end = self.settings.idle_timeout.map(|timeout| now + timeout);
-        self.wake_upkeep_by(end, orders);
+        if let Some(rest) = self.settings.longest_rest() {
+            self.wake_upkeep_by(Some(now + rest), orders);
+        }
+    }
+
+    /// Gives this connection, which nobody else uses, to a waiter, and to those who may share it.
+    fn serve(
+        &mut self,
+        now: Instant,
+        key: Key,
+        index: usize,
+        connection: C,
+        orders: &mut Orders<C>,
+    ) {
+        if self.waiters.request(key).wanted == Use::Exclusive {
+            self.hand_over(now, key, index, connection, orders);
+            return;
+        }
+        self.share(now, index, connection);
+        self.seat(now, key, index, orders);
+        self.seat_waiters(now, orders);
     }
 
     /// Puts a connection into a waiter's place.
@@ -271,7 +367,12 @@ impl<C, E: Clone> Ledger<C, E> {
         let request = *self.waiters.request(key);
         self.note_lease(now, index, &request, orders);
         self.waiters.served(key);
-        let waker = self.waiters.answer(key, Answer::Lent(index, connection));
+        let grant = Grant {
+            index,
+            seat: None,
+            connection,
+        };
+        let waker = self.waiters.answer(key, Answer::Lent(grant));
         orders.extend(waker.map(Order::Wake));
     }
 
@@ -287,7 +388,9 @@ impl<C, E: Clone> Ledger<C, E> {
         self.failing = None;
         let lifetime = self.lifetime();
         let slot = self.slots.slot_mut(index);
-        slot.expires = lifetime.map(|lifetime| now + lifetime);
+        // Whoever retired everything meanwhile meant this one too.
+        let ends = [slot.expires, lifetime.map(|lifetime| now + lifetime)];
+        slot.expires = ends.into_iter().flatten().min();
         let replaces = slot.replaces.take();
         if let Some((old, serial)) = replaces {
             self.replacing -= 1;
@@ -340,7 +443,9 @@ impl<C, E: Clone> Ledger<C, E> {
     ) {
         let slot = self.slots.slot(index);
         let replaced = slot.has_successor || slot.superseded;
-        if reason == CloseReason::Lifetime && !replaced {
+        let aged = slot.generation >= self.lendable
+            && matches!(reason, CloseReason::Lifetime | CloseReason::Generation);
+        if aged && !replaced {
             // At the limit a successor can only be opened after this one has gone.
             self.owed = (self.owed + 1).min(self.settings.limit);
         }
@@ -382,14 +487,23 @@ impl<C, E: Clone> Ledger<C, E> {
         let slot = self.slots.slot(index);
         if self.closed {
             Some(CloseReason::PoolClosed)
-        } else if slot.generation != self.generation {
+        } else if slot.generation < self.lendable {
             Some(CloseReason::Generation)
         } else if slot.superseded || slot.expires.is_some_and(|end| end <= now) {
-            Some(CloseReason::Lifetime)
+            Some(self.end_of_life(slot))
         } else if self.slots.live() > self.settings.limit {
             Some(CloseReason::Resized)
         } else {
             None
+        }
+    }
+
+    /// Why a connection ends whose time is over.
+    pub(crate) fn end_of_life(&self, slot: &Slot<C>) -> CloseReason {
+        if slot.generation < self.generation {
+            CloseReason::Generation
+        } else {
+            CloseReason::Lifetime
         }
     }
 
@@ -399,6 +513,7 @@ impl<C, E: Clone> Ledger<C, E> {
         if self.closed {
             return;
         }
+        self.seat_waiters(now, orders);
         while !self.paused && self.waiters.waiting() > 0 {
             let prefer = self
                 .waiters
@@ -411,25 +526,34 @@ impl<C, E: Clone> Ledger<C, E> {
                 break;
             };
             if let Some((index, connection)) = self.slots.take_idle(height, Phase::Lent, now) {
-                self.hand_over(now, key, index, connection, orders);
+                self.serve(now, key, index, connection, orders);
             }
         }
-        while !self.paused && self.waiters.waiting() > self.slots.arriving() {
+        while !self.paused && self.wanted() > self.slots.arriving() {
             // Whatever is still idle needs a check first.
-            let top = self.slots.count(Phase::Idle).wrapping_sub(1);
-            if let Some((index, connection)) = self.slots.take_idle(top, Phase::Checking, now) {
-                match self.unfit(now, index) {
-                    Some(reason) => self.dismiss(now, index, connection, reason, orders),
-                    None => orders.push(Order::Check { index, connection }),
-                }
-            } else if self.open_one(now, orders).is_none() {
+            if !self.check_top(now, orders) && self.open_one(now, orders).is_none() {
                 break;
             }
         }
+        self.drain_for_leases();
         while self.owed > 0 && self.open_one(now, orders).is_some() {
             self.owed -= 1;
         }
         while self.slots.live() < self.floor() && self.open_one(now, orders).is_some() {}
+    }
+
+    /// Sends the topmost idle connection to be checked (or closed, if it is unfit); says whether there
+    /// was one.
+    pub(crate) fn check_top(&mut self, now: Instant, orders: &mut Orders<C>) -> bool {
+        let top = self.slots.count(Phase::Idle).wrapping_sub(1);
+        let Some((index, connection)) = self.slots.take_idle(top, Phase::Checking, now) else {
+            return false;
+        };
+        match self.unfit(now, index) {
+            Some(reason) => self.dismiss(now, index, connection, reason, orders),
+            None => orders.push(Order::Check { index, connection }),
+        }
+        true
     }
 
     /// The connections that are to be open even if nobody needs them.
@@ -472,7 +596,7 @@ impl<C, E: Clone> Ledger<C, E> {
 
     /// The height of the best idle connection that needs no check: the highest with the wanted tag,
     /// else the highest. Closes what it finds to be unfit.
-    fn choose(
+    pub(crate) fn choose(
         &mut self,
         now: Instant,
         prefer: Option<Tag>,
@@ -481,7 +605,7 @@ impl<C, E: Clone> Ledger<C, E> {
         let window = self.settings.check_after_idle;
         loop {
             let fresh = |slot: &Slot<C>| {
-                !slot.suspect && now.saturating_duration_since(slot.since) < window
+                !slot.suspect && now.saturating_duration_since(slot.last_seen()) < window
             };
             let height = prefer
                 .and_then(|tag| self.slots.highest(|slot| slot.tag == tag && fresh(slot)))

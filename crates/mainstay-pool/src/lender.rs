@@ -18,8 +18,13 @@ use crate::orders::{Order, Orders};
 use crate::settings::Settings;
 use crate::{errands, upkeep};
 
-pub(crate) type LedgerOf<K> = Ledger<<K as Connector>::Connection, <K as Connector>::Error>;
-pub(crate) type OrdersOf<K> = Orders<<K as Connector>::Connection>;
+/// A connection as the pool keeps it: with one owner, except while it is shared.
+pub(crate) type Kept<K> = Arc<<K as Connector>::Connection>;
+pub(crate) type LedgerOf<K> = Ledger<Kept<K>, <K as Connector>::Error>;
+pub(crate) type OrdersOf<K> = Orders<Kept<K>>;
+
+/// Why a connection that is not shared can always be had whole.
+pub(crate) const SOLE: &str = "places are dropped before the last one takes the connection out";
 
 /// Everything that the clones of a pool, its leases and its tasks have in common.
 pub(crate) struct Lender<K: Connector> {
@@ -86,13 +91,23 @@ impl<K: Connector> Lender<K> {
         self: &Arc<Self>,
         visit: impl FnOnce(&mut LedgerOf<K>, Instant, &mut OrdersOf<K>) -> R,
     ) -> R {
-        let now = Instant::now();
+        self.visit_at(Instant::now(), visit)
+    }
+
+    /// The same for a caller that has just read the clock, which costs more than the lock.
+    pub(crate) fn visit_at<R>(
+        self: &Arc<Self>,
+        now: Instant,
+        visit: impl FnOnce(&mut LedgerOf<K>, Instant, &mut OrdersOf<K>) -> R,
+    ) -> R {
         let mut orders = Orders::new();
         let mut ledger = self.ledger();
         let result = visit(&mut ledger, now, &mut orders);
         let watched = ledger.watchers > 0;
         drop(ledger);
-        self.carry_out(orders);
+        if !orders.is_empty() {
+            self.carry_out(orders);
+        }
         if watched {
             self.changed.notify_waiters();
         }
@@ -157,6 +172,20 @@ impl<K: Connector> Lender<K> {
     }
 
     pub(crate) fn tell(&self, event: &Event) {
+        self.log(event);
+        if let Some(observer) = &self.observer {
+            observer.on_event(event);
+        }
+    }
+
+    /// Tells only the observer, for events that are in no log.
+    pub(crate) fn report(&self, event: impl FnOnce() -> Event) {
+        if let Some(observer) = &self.observer {
+            observer.on_event(&event());
+        }
+    }
+
+    fn log(&self, event: &Event) {
         if let Event::LongHold { site, held } = event {
             let pool = &*self.settings.name;
             tracing::warn!(pool, %site, ?held, "a connection has been held for long");
@@ -165,14 +194,10 @@ impl<K: Connector> Lender<K> {
             let pool = &*self.settings.name;
             tracing::info!(pool, %site, ?held, "a connection held for long was returned");
         }
-        if let Some(observer) = &self.observer {
-            observer.on_event(event);
+        if let Event::NestedWait { site, holds } = event {
+            let pool = &*self.settings.name;
+            tracing::warn!(pool, %site, %holds, "a task waits for a connection while it holds one");
         }
-    }
-
-    /// Whether building an event is worth it.
-    pub(crate) fn is_observed(&self) -> bool {
-        self.observer.is_some()
     }
 }
 
@@ -197,10 +222,19 @@ impl<K: Connector> Claim<K> {
         &mut self,
         visit: impl FnOnce(&mut LedgerOf<K>, usize, Instant, &mut OrdersOf<K>) -> R,
     ) -> R {
+        self.settle_at(Instant::now(), visit)
+    }
+
+    /// The same for a caller that has just read the clock.
+    pub(crate) fn settle_at<R>(
+        &mut self,
+        now: Instant,
+        visit: impl FnOnce(&mut LedgerOf<K>, usize, Instant, &mut OrdersOf<K>) -> R,
+    ) -> R {
         self.open = false;
         let index = self.index;
         self.lender
-            .visit(|ledger, now, orders| visit(ledger, index, now, orders))
+            .visit_at(now, |ledger, now, orders| visit(ledger, index, now, orders))
     }
 
     /// Leaves the accounting to another claim on the same slot.

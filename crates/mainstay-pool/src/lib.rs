@@ -12,6 +12,7 @@
 //! |---|---|
 //! | connection | what is lent; opened, judged, checked, cleaned and closed by the [`Connector`] |
 //! | lease | the exclusive use of one connection; returns it when dropped |
+//! | place | the shared use of one connection, beside others; leaves when dropped |
 //! | slot | the right to have one connection, held from the first attempt to open it until it is gone |
 //! | tag | a setting a connection was last used with; preferred when lending, never required |
 //! | deadline | the instant that bounds everything one acquire does |
@@ -65,9 +66,9 @@
 //! # Reading order
 //!
 //! `connector` (what a backend must know), `slots` and `waiters` (the two halves of the state),
-//! `ledger` (every decision about lending and opening), `tend`, `shed` and `control` (its decisions
-//! by time, under overload and on command), `orders` (what it wants done), `lender` and `errands`
-//! (doing it), `acquire` and `lease` (what callers hold), `upkeep`, `phases` (warming, pausing,
+//! `ledger` (every decision about lending and opening), `sharing`, `tend`, `shed` and `control` (its
+//! decisions about places, by time, under overload and on command), `orders` (what it wants done),
+//! `lender` and `errands` (doing it), `acquire`, `lease` and `place` (what callers hold), `upkeep`, `phases` (warming, pausing,
 //! closing), `pool` and `builder` (the face), `settings`, `status`, `error`, `observer` (words).
 
 mod connector;
@@ -79,6 +80,7 @@ mod ledger;
 mod ledger_tests;
 
 mod control;
+mod sharing;
 mod shed;
 mod tend;
 
@@ -89,6 +91,7 @@ mod orders;
 mod acquire;
 mod lease;
 mod phases;
+mod place;
 mod upkeep;
 
 mod builder;
@@ -105,6 +108,7 @@ pub use error::{AcquireError, Cause, ShedReason};
 pub use lease::Lease;
 pub use observer::{Event, Observer};
 pub use phases::CloseReport;
+pub use place::Place;
 pub use pool::Pool;
 pub use settings::Shedding;
 pub use status::{Holder, Status, Totals};

@@ -37,7 +37,7 @@ pub enum Event {
     Checked(Duration),
     /// A dirty connection was made clean in this time.
     Cleaned(Duration),
-    /// A lease came back.
+    /// A lease or a place came back.
     Held {
         /// How long it was held.
         held: Duration,
@@ -50,12 +50,20 @@ pub enum Event {
     Shed(ShedReason),
     /// A caller's deadline passed after this long.
     TimedOut(Duration),
-    /// A lease has been out for longer than the long-hold limit; told once per lease.
+    /// A lease or a place has been out for longer than the long-hold limit; told once per lease.
     LongHold {
         /// Where it was acquired.
         site: &'static Location<'static>,
         /// How long it has been held so far.
         held: Duration,
+    },
+    /// A task waits for a connection while it holds a lease: if all holders do so, nobody ever gets
+    /// one. Told once per lease.
+    NestedWait {
+        /// Where the second one is being acquired.
+        site: &'static Location<'static>,
+        /// Where the lease it holds was acquired.
+        holds: &'static Location<'static>,
     },
     /// A lease that was reported as held for long came back after all.
     ReturnedAfterLongHold {

@@ -19,11 +19,11 @@ use crate::slots::Phase;
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct CloseReport {
-    /// Leases that were out when closing began.
+    /// Leases and places that were out when closing began.
     pub lent: usize,
-    /// Leases that were still out when the grace was over.
+    /// Leases and places that were still out when the grace was over.
     pub overdue: usize,
-    /// Cancel hooks that were called for overdue leases.
+    /// Cancel hooks that were called for those overdue.
     pub cancelled: usize,
     /// Connections that were not closed when closing ended: leases still out, or a server that does
     /// not let go. They are closed as they come back.
@@ -91,7 +91,7 @@ impl<K: Connector> Pool<K> {
         Err(ledger.explain(Instant::now(), cause, begun.elapsed()))
     }
 
-    /// Stops lending and waits until no lease is out, at most until the deadline; says whether that
+    /// Stops lending and waits until no lease and no place is out, at most until the deadline; says whether that
     /// was so. Callers go on waiting, within their own deadlines.
     ///
     /// # Cancel safety
@@ -101,7 +101,7 @@ impl<K: Connector> Pool<K> {
         let watch = Watch::new(&self.lender);
         self.lender
             .visit(|ledger, now, orders| ledger.set_paused(now, true, orders));
-        let returned = |ledger: &LedgerOf<K>| (ledger.slots.count(Phase::Lent) == 0).then_some(());
+        let returned = |ledger: &LedgerOf<K>| (ledger.slots.out() == 0).then_some(());
         watch.until(deadline, returned).await.is_some()
     }
 
@@ -124,11 +124,11 @@ impl<K: Connector> Pool<K> {
         let watch = Watch::new(&self.lender);
         let lent = self.lender.visit(|ledger, now, orders| {
             ledger.shut(now, orders);
-            ledger.slots.count(Phase::Lent)
+            held::<K>(ledger)
         });
         // Ends attempts, checks and cleanings that have no user any more.
         self.lender.stop.send_replace(true);
-        let returned = |ledger: &LedgerOf<K>| (ledger.slots.count(Phase::Lent) == 0).then_some(());
+        let returned = |ledger: &LedgerOf<K>| (ledger.slots.out() == 0).then_some(());
         let in_time = watch
             .until(begun + settings::sane(grace), returned)
             .await
@@ -137,7 +137,7 @@ impl<K: Connector> Pool<K> {
         if !in_time {
             let hooks = {
                 let mut ledger = self.lender.ledger();
-                overdue = ledger.slots.count(Phase::Lent);
+                overdue = held::<K>(&ledger);
                 ledger.take_cancel_hooks()
             };
             cancelled = hooks.len();
@@ -157,6 +157,11 @@ impl<K: Connector> Pool<K> {
             took: begun.elapsed(),
         }
     }
+}
+
+/// Leases and places that are out.
+fn held<K: Connector>(ledger: &LedgerOf<K>) -> usize {
+    ledger.slots.count(Phase::Lent) + ledger.slots.places()
 }
 
 /// The right to be told about changes of the counts; as long as nobody has it, nobody is told.

@@ -14,9 +14,10 @@ use crate::connector::{Connector, Tag};
 use crate::error::AcquireError;
 use crate::lease::Lease;
 use crate::lender::Lender;
+use crate::place::Place;
 use crate::settings;
 use crate::status::{Holder, Status};
-use crate::waiters::{Priority, Request};
+use crate::waiters::Request;
 
 /// Owns the connections of one database and lends them. A cheap clone: all clones are one pool.
 ///
@@ -71,16 +72,32 @@ impl<K: Connector> Pool<K> {
         acquire::acquire(&self.lender, request)
     }
 
+    /// Waits for a place on a connection that others use at the same time, under the same rules as
+    /// for a lease: limit, order, deadline, shedding, generation. With a preferred setting it only
+    /// joins others whose connection has that setting; a connection of its own may have another one
+    /// ([`Place::set_tag`]).
+    ///
+    /// # Errors
+    ///
+    /// Says why there was none: [`Cause`](crate::Cause).
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`acquire`](Self::acquire).
+    pub fn acquire_place(
+        &self,
+        request: Request,
+    ) -> impl Future<Output = Result<Place<K>, AcquireError<K::Error>>> + Send + use<'_, K> {
+        acquire::acquire(&self.lender, request)
+    }
+
     /// Takes an idle connection that needs no check, if there is one and nobody waits.
     #[track_caller]
     #[must_use]
     pub fn try_acquire(&self, prefer: Option<Tag>) -> Option<Lease<K>> {
-        let request = Request {
-            deadline: Instant::now(),
-            prefer,
-            priority: Priority::Interactive,
-            site: Location::caller(),
-        };
+        let request = Request::until(Instant::now())
+            .prefer(prefer)
+            .site(Location::caller());
         acquire::try_acquire(&self.lender, &request)
     }
 
@@ -90,7 +107,7 @@ impl<K: Connector> Pool<K> {
         self.lender.ledger().status()
     }
 
-    /// The leases that are out, longest first.
+    /// The leases and places that are out, longest first.
     #[must_use]
     pub fn holders(&self) -> Vec<Holder> {
         self.lender.ledger().holders(Instant::now())
@@ -113,6 +130,14 @@ impl<K: Connector> Pool<K> {
     pub fn bump_generation(&self) -> u64 {
         self.lender
             .visit(|ledger, now, orders| ledger.bump_generation(now, orders))
+    }
+
+    /// Begins a new generation at leisure: connections opened before go on being lent, but each ends
+    /// at its own moment within this interval, so that they are not all opened anew at once.
+    pub fn bump_generation_over(&self, interval: Duration) -> u64 {
+        let over = settings::sane(interval);
+        self.lender
+            .visit(|ledger, now, orders| ledger.bump_generation_over(now, over, orders))
     }
 
     /// Replaces every connection within this interval, spread over it: for new credentials or a

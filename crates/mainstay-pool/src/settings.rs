@@ -28,6 +28,10 @@ pub(crate) struct Settings {
     pub(crate) max_lifetime: Option<Duration>,
     pub(crate) check_after_idle: Duration,
     pub(crate) check_timeout: Duration,
+    pub(crate) keep_alive: Option<Duration>,
+    pub(crate) depth: usize,
+    pub(crate) active: usize,
+    pub(crate) late_after: Duration,
     pub(crate) clean_timeout: Duration,
     pub(crate) close_timeout: Duration,
     pub(crate) max_waiters: usize,
@@ -79,6 +83,16 @@ impl Default for Settings {
             // What answered a second ago almost surely answers now; the check costs a round trip.
             check_after_idle: Duration::from_secs(1),
             check_timeout: Duration::from_secs(1),
+            // Balancers and firewalls forget silent connections after as little as four minutes.
+            keep_alive: Some(Duration::from_secs(120)),
+            // Deep enough that hundreds of callers share a few connections, which is where sharing
+            // wins; bounded, because a huge backlog on one connection collapses.
+            depth: 64,
+            // Fewer connections mean more requests in one system call; one for each core keeps all
+            // of them busy, and one more bridges the moment in which one drains.
+            active: std::thread::available_parallelism().map_or(2, usize::from) + 1,
+            // Several times what the last one on a full connection ordinarily waits.
+            late_after: Duration::from_millis(100),
             clean_timeout: Duration::from_secs(5),
             close_timeout: Duration::from_secs(5),
             // Protects memory; by then nobody at the end of the queue is served in time.
@@ -99,6 +113,9 @@ impl Settings {
         self.minimum = self.minimum.min(self.limit);
         self.max_connecting = self.max_connecting.max(1);
         self.idle_timeout = self.idle_timeout.map(sane);
+        // Below a second it would do nothing but check.
+        self.keep_alive = self.keep_alive.map(|d| sane(d).max(Duration::from_secs(1)));
+        (self.depth, self.active) = (self.depth.max(1), self.active.max(1));
         // A lifetime below a second would do nothing but connect.
         self.max_lifetime = self
             .max_lifetime
@@ -108,6 +125,7 @@ impl Settings {
             &mut self.connect_timeout,
             &mut self.check_after_idle,
             &mut self.check_timeout,
+            &mut self.late_after,
             &mut self.clean_timeout,
             &mut self.close_timeout,
         ] {
@@ -118,6 +136,14 @@ impl Settings {
             shedding.interval = sane(shedding.interval).max(Duration::from_millis(1));
         }
         self
+    }
+
+    /// How long a connection may be idle before something is to be done about it.
+    pub(crate) fn longest_rest(&self) -> Option<Duration> {
+        match (self.idle_timeout, self.keep_alive) {
+            (Some(idle), Some(silent)) => Some(idle.min(silent)),
+            (idle, silent) => idle.or(silent),
+        }
     }
 }
 

@@ -2,8 +2,10 @@
 //! the first attempt to open it until the other side has let go, owns a slot; one function, `shift`,
 //! moves a slot between phases and keeps the counts, so the counts always add up.
 
+use std::collections::VecDeque;
 use std::panic::Location;
 
+use tokio::task;
 use tokio::time::Instant;
 
 use crate::connector::Tag;
@@ -18,10 +20,12 @@ pub(crate) enum Phase {
     Vacant,
     /// Being opened. → `Idle` or `Lent` (through `Idle`), `Closing` when unwanted, `Vacant` when it failed.
     Connecting,
-    /// In the ledger's hands. → `Lent`, `Checking`, `Closing`
+    /// In the ledger's hands. → `Lent`, `Shared`, `Checking`, `Closing`
     Idle,
     /// In a user's hands. → `Idle`, `Cleaning`, `Closing`, `Vacant` when detached or lost.
     Lent,
+    /// In the hands of several users, each on a place. → `Lent` to the last one as it leaves.
+    Shared,
     /// In a checking task's hands. → `Idle`, `Closing`
     Checking,
     /// In a cleaning task's hands. → `Idle`, `Closing`
@@ -30,15 +34,29 @@ pub(crate) enum Phase {
     Closing,
 }
 
+/// One user of a shared connection.
+pub(crate) struct Seat {
+    pub(crate) number: u64,
+    pub(crate) since: Instant,
+    pub(crate) site: &'static Location<'static>,
+    /// This place was reported as held for long.
+    pub(crate) warned: bool,
+    pub(crate) on_cancel: Option<CancelHook>,
+}
+
 pub(crate) struct Slot<C> {
     phase: Phase,
-    /// Present exactly while idle and in the stack.
+    /// Present exactly while idle and in the stack, or shared.
     pub(crate) connection: Option<C>,
     /// Which connection this is; slots are used again, serial numbers are not.
     pub(crate) serial: u64,
     pub(crate) generation: u64,
     /// When the phase began.
     pub(crate) since: Instant,
+    /// When the connection was last known to answer, if that was after the phase began.
+    pub(crate) proven: Instant,
+    /// Since when it was idle before it was taken out of the stack for a keep-alive check.
+    pub(crate) rested: Option<Instant>,
     /// When the connection ends, fixed at birth.
     pub(crate) expires: Option<Instant>,
     pub(crate) tag: Tag,
@@ -54,12 +72,23 @@ pub(crate) struct Slot<C> {
     pub(crate) superseded: bool,
     /// The present lease was reported as held for long.
     pub(crate) warned: bool,
+    /// The task of the present lease was reported as waiting for another one.
+    pub(crate) nested: bool,
     pub(crate) on_cancel: Option<CancelHook>,
+    /// The places taken, oldest first; at most the depth of the pool.
+    pub(crate) seats: VecDeque<Seat>,
+    /// Shared, but takes nobody more until everybody has left.
+    pub(crate) draining: bool,
 }
 
 impl<C> Slot<C> {
-    pub(crate) fn is_lent(&self) -> bool {
-        self.phase == Phase::Lent
+    pub(crate) fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// When the connection last showed that it answers.
+    pub(crate) fn last_seen(&self) -> Instant {
+        self.since.max(self.proven)
     }
 }
 
@@ -69,7 +98,11 @@ pub(crate) struct Slots<C> {
     free: Vec<usize>,
     /// Last in, first out: caches stay warm and the rest may grow old and be closed.
     stack: Vec<usize>,
-    counts: [usize; 7],
+    /// The shared ones.
+    shared: Vec<usize>,
+    /// By slot, the task of the present or last lease; apart, because it is searched.
+    tasks: Vec<Option<task::Id>>,
+    counts: [usize; 8],
     serial: u64,
 }
 
@@ -79,7 +112,9 @@ impl<C> Slots<C> {
             slots: Vec::new(),
             free: Vec::new(),
             stack: Vec::new(),
-            counts: [0; 7],
+            shared: Vec::new(),
+            tasks: Vec::new(),
+            counts: [0; 8],
             serial: 0,
         }
     }
@@ -103,6 +138,17 @@ impl<C> Slots<C> {
         self.count(Phase::Connecting) + self.count(Phase::Checking)
     }
 
+    /// Connections in the hands of users.
+    pub(crate) fn out(&self) -> usize {
+        self.count(Phase::Lent) + self.count(Phase::Shared)
+    }
+
+    /// Places taken on shared connections.
+    pub(crate) fn places(&self) -> usize {
+        let shared = self.shared.iter();
+        shared.map(|&index| self.slots[index].seats.len()).sum()
+    }
+
     /// Takes a vacant slot for a connection that is about to be opened.
     pub(crate) fn occupy(&mut self, now: Instant, generation: u64, tag: Tag) -> usize {
         self.serial += 1;
@@ -112,6 +158,8 @@ impl<C> Slots<C> {
             serial: self.serial,
             generation,
             since: now,
+            proven: now,
+            rested: None,
             expires: None,
             tag,
             site: Location::caller(),
@@ -120,13 +168,17 @@ impl<C> Slots<C> {
             has_successor: false,
             superseded: false,
             warned: false,
+            nested: false,
             on_cancel: None,
+            seats: VecDeque::new(),
+            draining: false,
         };
         let index = if let Some(index) = self.free.pop() {
             self.slots[index] = slot;
             index
         } else {
             self.slots.push(slot);
+            self.tasks.push(None);
             self.slots.len() - 1
         };
         self.shift(index, Phase::Connecting, now);
@@ -141,6 +193,12 @@ impl<C> Slots<C> {
         if from != Phase::Vacant {
             self.counts[from as usize] -= 1;
         }
+        if from == Phase::Shared {
+            self.shared.retain(|&other| other != index);
+        }
+        if to == Phase::Shared {
+            self.shared.push(index);
+        }
         if to == Phase::Vacant {
             self.free.push(index);
         } else {
@@ -148,11 +206,36 @@ impl<C> Slots<C> {
         }
     }
 
-    /// Puts a connection on top of the stack.
+    /// Puts a connection on top of the stack, or back to where a keep-alive check took it from.
     pub(crate) fn push_idle(&mut self, index: usize, connection: C, now: Instant) {
         self.shift(index, Phase::Idle, now);
-        self.slots[index].connection = Some(connection);
-        self.stack.push(index);
+        let slot = &mut self.slots[index];
+        slot.connection = Some(connection);
+        let Some(since) = slot.rested.take() else {
+            self.stack.push(index);
+            return;
+        };
+        (slot.since, slot.proven) = (since, now);
+        let above = |&other: &usize| self.slots[other].since > since;
+        let height = self.stack.iter().position(above);
+        self.stack.insert(height.unwrap_or(self.stack.len()), index);
+    }
+
+    /// Notes whose lease this is.
+    pub(crate) fn set_task(&mut self, index: usize, task: Option<task::Id>) {
+        self.tasks[index] = task;
+    }
+
+    /// A lease of this task, if it holds one.
+    pub(crate) fn lent_to(&self, task: task::Id) -> Option<usize> {
+        let mut tasks = self.tasks.iter().enumerate();
+        let lent = |index: &usize| self.slots[*index].phase == Phase::Lent;
+        tasks.find_map(|(index, id)| (*id == Some(task)).then_some(index).filter(lent))
+    }
+
+    /// The shared connections.
+    pub(crate) fn shared(&self) -> impl Iterator<Item = (usize, &Slot<C>)> {
+        self.shared.iter().map(|&index| (index, &self.slots[index]))
     }
 
     /// Takes the connection at this height of the stack and moves its slot on.

@@ -20,6 +20,10 @@ pub struct Status {
     pub idle: usize,
     /// Lent to a caller.
     pub lent: usize,
+    /// Connections that several callers share.
+    pub shared: usize,
+    /// Places taken on shared connections. Not connections: no part of the sum.
+    pub places: usize,
     /// Being opened.
     pub connecting: usize,
     /// Being asked whether they still answer.
@@ -44,7 +48,8 @@ impl Status {
     /// The slots in use: every connection that exists in any state.
     #[must_use]
     pub fn in_use(&self) -> usize {
-        self.idle + self.lent + self.connecting + self.checking + self.cleaning + self.closing
+        let busy = self.connecting + self.checking + self.cleaning + self.closing;
+        self.idle + self.lent + self.shared + busy
     }
 }
 
@@ -56,6 +61,8 @@ impl fmt::Display for Status {
             self.limit, self.idle, self.lent
         )?;
         let rare = [
+            ("shared", self.shared),
+            ("places", self.places),
             ("connecting", self.connecting),
             ("checking", self.checking),
             ("cleaning", self.cleaning),
@@ -85,7 +92,7 @@ pub struct Totals {
     pub lost: u64,
     /// Attempts to connect that failed.
     pub connect_failures: u64,
-    /// Leases given.
+    /// Leases and places given.
     pub acquired: u64,
     /// Callers whose deadline passed.
     pub timeouts: u64,
@@ -93,7 +100,7 @@ pub struct Totals {
     pub shed: u64,
 }
 
-/// One lease that is out.
+/// One lease or place that is out.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct Holder {

@@ -16,7 +16,7 @@ use crate::slots::{Phase, Slot};
 /// that is shorter), so that nobody waits for it.
 const LEAD: Duration = Duration::from_secs(30);
 
-impl<C, E: Clone> Ledger<C, E> {
+impl<C: Clone, E: Clone> Ledger<C, E> {
     /// Does what is due and returns when to look again.
     pub(crate) fn tend(&mut self, now: Instant, orders: &mut Orders<C>) -> Option<Instant> {
         self.alarm = None;
@@ -25,8 +25,9 @@ impl<C, E: Clone> Ledger<C, E> {
             self.end_idle(now, orders);
             self.end_lifetimes(now, orders);
             self.replace_ageing(now, orders);
+            self.keep_alive(now, orders);
             self.settle(now, orders);
-            self.lower_alarm();
+            self.lower_alarm(now);
             self.alarm_for_lifetimes(now);
         }
         self.warn_long_holds(now, orders);
@@ -53,7 +54,36 @@ impl<C, E: Clone> Ledger<C, E> {
     fn end_lifetimes(&mut self, now: Instant, orders: &mut Orders<C>) {
         let over = |slot: &Slot<C>| slot.expires.is_some_and(|end| end <= now);
         while let Some(height) = self.slots.lowest(over) {
-            self.dismiss_idle(now, height, CloseReason::Lifetime, orders);
+            let Some(index) = self.slots.at_height(height) else {
+                break;
+            };
+            let reason = self.end_of_life(self.slots.slot(index));
+            self.dismiss_idle(now, height, reason, orders);
+        }
+    }
+
+    /// Checks connections that have rested for long, so that whatever forgets silent ones between
+    /// here and the server does not forget them, and nobody has to find out. As many at a time as
+    /// may be replaced.
+    fn keep_alive(&mut self, now: Instant, orders: &mut Orders<C>) {
+        let Some(every) = self.settings.keep_alive else {
+            return;
+        };
+        while self.slots.count(Phase::Checking) < self.max_replacing() {
+            let silent = |slot: &Slot<C>| slot.last_seen() + every <= now;
+            let Some(height) = self.slots.lowest(silent) else {
+                return;
+            };
+            let since = self
+                .slots
+                .at_height(height)
+                .map(|i| self.slots.slot(i).since);
+            let Some((index, connection)) = self.slots.take_idle(height, Phase::Checking, now)
+            else {
+                return;
+            };
+            self.slots.slot_mut(index).rested = since;
+            orders.push(Order::Check { index, connection });
         }
     }
 
@@ -61,11 +91,11 @@ impl<C, E: Clone> Ledger<C, E> {
     fn replace_ageing(&mut self, now: Instant, orders: &mut Orders<C>) {
         let lead = self.lead();
         let room = self.max_replacing().saturating_sub(self.replacing);
-        let due: Vec<(usize, u64)> = [Phase::Idle, Phase::Lent]
+        let due: Vec<(usize, u64)> = [Phase::Idle, Phase::Lent, Phase::Shared]
             .into_iter()
             .flat_map(|phase| self.slots.in_phase(phase))
             .filter(|(_, slot)| !slot.has_successor && !slot.superseded)
-            .filter(|(_, slot)| slot.generation == self.generation)
+            .filter(|(_, slot)| slot.generation >= self.lendable)
             .filter(|(_, slot)| slot.expires.is_some_and(|end| end <= now + lead))
             .map(|(index, slot)| (index, slot.serial))
             .take(room)
@@ -84,34 +114,35 @@ impl<C, E: Clone> Ledger<C, E> {
         (self.settings.limit / 10).max(1)
     }
 
-    /// Reports every lease that has been out for long, once.
+    /// Reports every lease and place that has been out for long, once.
     fn warn_long_holds(&mut self, now: Instant, orders: &mut Orders<C>) {
         let Some(long) = self.settings.long_hold else {
             return;
         };
         let mut alarm = self.alarm;
-        for slot in self
-            .slots
-            .occupied_mut()
-            .filter(|slot| slot.is_lent() && !slot.warned)
-        {
-            let at = slot.since + long;
+        let mut watch = |since: Instant, site, warned: &mut bool| {
+            let at = since + long;
             if at <= now {
-                slot.warned = true;
-                let held = now.saturating_duration_since(slot.since);
-                orders.push(Order::Tell(Event::LongHold {
-                    site: slot.site,
-                    held,
-                }));
+                *warned = true;
+                let held = now.saturating_duration_since(since);
+                orders.push(Order::Tell(Event::LongHold { site, held }));
             } else {
                 alarm = Some(alarm.map_or(at, |alarm| alarm.min(at)));
+            }
+        };
+        for slot in self.slots.occupied_mut() {
+            if slot.phase() == Phase::Lent && !slot.warned {
+                watch(slot.since, slot.site, &mut slot.warned);
+            }
+            for seat in slot.seats.iter_mut().filter(|seat| !seat.warned) {
+                watch(seat.since, seat.site, &mut seat.warned);
             }
         }
         self.alarm = alarm;
     }
 
-    /// Alarms for idleness and for a queue that may stand.
-    fn lower_alarm(&mut self) {
+    /// Alarms for idleness, for silence and for a queue that may stand.
+    fn lower_alarm(&mut self, now: Instant) {
         let idle = self
             .settings
             .idle_timeout
@@ -120,15 +151,24 @@ impl<C, E: Clone> Ledger<C, E> {
             let lowest = self.slots.at_height(0)?;
             Some(self.slots.slot(lowest).since + timeout)
         });
+        let silent = self.settings.keep_alive.and_then(|every| {
+            let resting = self.slots.in_phase(Phase::Idle);
+            let due = resting.map(|(_, slot)| slot.last_seen() + every);
+            // What is due now waits for a check under way, whose end rings.
+            due.filter(|at| *at > now).min()
+        });
         let queue = self.shedder.as_ref().filter(|_| self.waiters.waiting() > 0);
         let queue = queue.and_then(|shedder| shedder.ends());
-        self.alarm = [self.alarm, idle, queue].into_iter().flatten().min();
+        self.alarm = [self.alarm, idle, silent, queue]
+            .into_iter()
+            .flatten()
+            .min();
     }
 
     /// Alarms for successors that are to be opened and for lives that end.
     fn alarm_for_lifetimes(&mut self, now: Instant) {
         let lead = self.lead();
-        let next = [Phase::Idle, Phase::Lent]
+        let next = [Phase::Idle, Phase::Lent, Phase::Shared]
             .into_iter()
             .flat_map(|phase| self.slots.in_phase(phase))
             .filter_map(|(_, slot)| {
@@ -177,7 +217,8 @@ impl<C, E: Clone> Ledger<C, E> {
         }
         self.slots.slot_mut(old).superseded = true;
         if let Some(height) = self.slots.height(old) {
-            self.dismiss_idle(now, height, CloseReason::Lifetime, orders);
+            let reason = self.end_of_life(self.slots.slot(old));
+            self.dismiss_idle(now, height, reason, orders);
         }
     }
 

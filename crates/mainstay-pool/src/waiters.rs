@@ -2,14 +2,16 @@
 //! connection, race for it, and give the permit back if it was cancelled meanwhile. Here the oldest
 //! waiter gets the connection itself, in its own place, and a waiter that leaves takes nothing with it.
 //!
-//! Places live in a slab; two doubly linked lists run through it, one per priority, so joining,
-//! leaving from the middle and serving the oldest all take constant time. The slab never holds more
-//! than the pool's `max_waiters`.
+//! Waiters live in a slab; four doubly linked lists run through it, one per priority and use, so
+//! joining, leaving from the middle and serving the oldest all take constant time. Both uses of one
+//! priority are one queue: who came first is told by a number. The slab never holds more than the
+//! pool's `max_waiters`.
 
 use std::panic::Location;
 use std::task::Waker;
 use std::time::Duration;
 
+use tokio::task;
 use tokio::time::Instant;
 
 use crate::connector::Tag;
@@ -25,6 +27,16 @@ pub enum Priority {
     Batch,
 }
 
+/// What a connection is wanted for.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) enum Use {
+    /// A lease: nobody else uses the connection meanwhile.
+    #[default]
+    Exclusive,
+    /// A place on a connection that others use at the same time.
+    Shared,
+}
+
 /// What a caller asks for.
 #[derive(Copy, Clone, Debug)]
 #[non_exhaustive]
@@ -37,6 +49,9 @@ pub struct Request {
     pub priority: Priority,
     /// Where the request was made, for `holders()`.
     pub site: &'static Location<'static>,
+    pub(crate) wanted: Use,
+    /// The task that asks, if it is one: a task that waits while it holds a lease may wait for itself.
+    pub(crate) task: Option<task::Id>,
 }
 
 impl Request {
@@ -49,6 +64,8 @@ impl Request {
             prefer: None,
             priority: Priority::default(),
             site: Location::caller(),
+            wanted: Use::default(),
+            task: None,
         }
     }
 
@@ -74,10 +91,18 @@ impl Request {
     }
 }
 
+/// What is lent: a whole connection, or a place on it.
+pub(crate) struct Grant<C> {
+    pub(crate) index: usize,
+    /// The number of the place, if it is one.
+    pub(crate) seat: Option<u64>,
+    pub(crate) connection: C,
+}
+
 /// What a waiter is told.
 pub(crate) enum Answer<C, E> {
-    /// The connection of this slot is yours; the ledger counts it as lent already.
-    Lent(usize, C),
+    /// This is yours; the ledger counts it as lent already.
+    Lent(Grant<C>),
     /// Connecting was refused for good.
     Refused(E),
     /// The pool was closed.
@@ -86,7 +111,7 @@ pub(crate) enum Answer<C, E> {
     Shed(ShedReason),
 }
 
-/// A waiter's place; owned by the waiter until it leaves.
+/// Which waiter; owned by the waiter until it leaves.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Key(usize);
 
@@ -96,9 +121,11 @@ enum State<C, E> {
     Answered(Answer<C, E>),
 }
 
-struct Place<C, E> {
+struct Waiter<C, E> {
     request: Request,
     since: Instant,
+    /// Tells who came first where two lines are one queue.
+    number: u64,
     state: State<C, E>,
     previous: Option<usize>,
     next: Option<usize>,
@@ -112,10 +139,13 @@ struct Line {
 
 /// Everybody who waits.
 pub(crate) struct Waiters<C, E> {
-    places: Vec<Place<C, E>>,
+    slab: Vec<Waiter<C, E>>,
     free: Vec<usize>,
-    lines: [Line; 2],
-    waiting: usize,
+    /// Two of each priority: for leases, and for places on shared connections.
+    lines: [Line; 4],
+    /// How many wait for a lease, and for a place.
+    waiting: [usize; 2],
+    joined: u64,
     /// Counts the interactive turns since the last batch turn.
     turn: u8,
 }
@@ -125,53 +155,60 @@ const BATCH_TURN: u8 = 8;
 
 impl<C, E> Waiters<C, E> {
     pub(crate) fn new() -> Self {
-        let lines = [Line::default(); 2];
         Self {
-            places: Vec::new(),
+            slab: Vec::new(),
             free: Vec::new(),
-            lines,
-            waiting: 0,
+            lines: [Line::default(); 4],
+            waiting: [0; 2],
+            joined: 0,
             turn: 0,
         }
     }
 
     /// How many wait for an answer.
     pub(crate) fn waiting(&self) -> usize {
-        self.waiting
+        self.waiting[0] + self.waiting[1]
     }
 
-    /// How many places are taken, with those that were answered and have not looked yet.
+    /// How many wait for this use of a connection.
+    pub(crate) fn waiting_for(&self, wanted: Use) -> usize {
+        self.waiting[wanted as usize]
+    }
+
+    /// How many are in the slab, with those that were answered and have not looked yet.
     pub(crate) fn taken(&self) -> usize {
-        self.places.len() - self.free.len()
+        self.slab.len() - self.free.len()
     }
 
     pub(crate) fn join(&mut self, now: Instant, request: Request) -> Key {
-        let line = request.priority as usize;
-        let place = Place {
+        let line = line(&request);
+        self.joined += 1;
+        let waiter = Waiter {
             request,
             since: now,
+            number: self.joined,
             state: State::Waiting(None),
             previous: self.lines[line].last,
             next: None,
         };
         let index = if let Some(index) = self.free.pop() {
-            self.places[index] = place;
+            self.slab[index] = waiter;
             index
         } else {
-            self.places.push(place);
-            self.places.len() - 1
+            self.slab.push(waiter);
+            self.slab.len() - 1
         };
         match self.lines[line].last.replace(index) {
-            Some(last) => self.places[last].next = Some(index),
+            Some(last) => self.slab[last].next = Some(index),
             None => self.lines[line].first = Some(index),
         }
-        self.waiting += 1;
+        self.waiting[request.wanted as usize] += 1;
         Key(index)
     }
 
     /// Takes the answer, or leaves the waker that is to be woken when there is one.
     pub(crate) fn poll(&mut self, key: Key, waker: &Waker) -> Option<Answer<C, E>> {
-        if let State::Waiting(kept) = &mut self.places[key.0].state {
+        if let State::Waiting(kept) = &mut self.slab[key.0].state {
             if !kept.as_ref().is_some_and(|kept| kept.will_wake(waker)) {
                 *kept = Some(waker.clone());
             }
@@ -180,22 +217,22 @@ impl<C, E> Waiters<C, E> {
         self.leave(key)
     }
 
-    /// Gives the place back, with the answer if there was one already.
+    /// Takes the waiter out, with the answer if there was one already.
     pub(crate) fn leave(&mut self, key: Key) -> Option<Answer<C, E>> {
-        if matches!(self.places[key.0].state, State::Waiting(_)) {
+        if matches!(self.slab[key.0].state, State::Waiting(_)) {
             self.unlink(key.0);
         }
         self.free.push(key.0);
-        match std::mem::replace(&mut self.places[key.0].state, State::Free) {
+        match std::mem::replace(&mut self.slab[key.0].state, State::Free) {
             State::Answered(answer) => Some(answer),
             State::Waiting(_) | State::Free => None,
         }
     }
 
-    /// Puts the answer into the waiter's place and returns who is to be woken.
+    /// Leaves the answer for the waiter and returns who is to be woken.
     pub(crate) fn answer(&mut self, key: Key, answer: Answer<C, E>) -> Option<Waker> {
         self.unlink(key.0);
-        match std::mem::replace(&mut self.places[key.0].state, State::Answered(answer)) {
+        match std::mem::replace(&mut self.slab[key.0].state, State::Answered(answer)) {
             State::Waiting(waker) => waker,
             State::Answered(_) | State::Free => None,
         }
@@ -203,36 +240,58 @@ impl<C, E> Waiters<C, E> {
 
     /// Whose turn it is.
     pub(crate) fn oldest(&self) -> Option<Key> {
-        let [interactive, batch] = [self.lines[0].first, self.lines[1].first];
-        let batch_turn = self.turn + 1 >= BATCH_TURN;
-        if batch_turn {
-            batch.or(interactive)
+        self.by_turn(|waiters, priority| waiters.first(priority))
+    }
+
+    /// Whose turn it is among those who want a connection for this use.
+    pub(crate) fn oldest_for(&self, wanted: Use) -> Option<Key> {
+        self.by_turn(|waiters, priority| {
+            waiters.lines[priority as usize * 2 + wanted as usize].first
+        })
+    }
+
+    fn by_turn(&self, first: impl Fn(&Self, Priority) -> Option<usize>) -> Option<Key> {
+        let interactive = || first(self, Priority::Interactive);
+        let batch = || first(self, Priority::Batch);
+        if self.turn + 1 >= BATCH_TURN {
+            batch().or_else(interactive)
         } else {
-            interactive.or(batch)
+            interactive().or_else(batch)
         }
         .map(Key)
     }
 
     /// Notes that this waiter was served, which moves the turn on.
     pub(crate) fn served(&mut self, key: Key) {
-        let contended = self.lines[1].first.is_some();
-        self.turn = match self.places[key.0].request.priority {
+        let contended = self.first(Priority::Batch).is_some();
+        self.turn = match self.slab[key.0].request.priority {
             Priority::Interactive if contended => self.turn.saturating_add(1),
             _ => 0,
         };
     }
 
-    /// The oldest waiter of this priority.
-    pub(crate) fn first(&self, priority: Priority) -> Option<Key> {
-        self.lines[priority as usize].first.map(Key)
+    /// The oldest waiter of this priority, whatever it wants a connection for.
+    pub(crate) fn oldest_of(&self, priority: Priority) -> Option<Key> {
+        self.first(priority).map(Key)
+    }
+
+    fn first(&self, priority: Priority) -> Option<usize> {
+        let line = priority as usize * 2;
+        let [lease, place] = [self.lines[line].first, self.lines[line + 1].first];
+        match (lease, place) {
+            (Some(lease), Some(place)) if self.slab[place].number < self.slab[lease].number => {
+                Some(place)
+            }
+            (lease, place) => lease.or(place),
+        }
     }
 
     pub(crate) fn request(&self, key: Key) -> &Request {
-        &self.places[key.0].request
+        &self.slab[key.0].request
     }
 
     pub(crate) fn since(&self, key: Key) -> Instant {
-        self.places[key.0].since
+        self.slab[key.0].since
     }
 
     /// How long the one that waits longest has waited.
@@ -240,27 +299,32 @@ impl<C, E> Waiters<C, E> {
         self.lines
             .iter()
             .filter_map(|line| line.first)
-            .map(|index| now.saturating_duration_since(self.places[index].since))
+            .map(|index| now.saturating_duration_since(self.slab[index].since))
             .max()
             .unwrap_or_default()
     }
 
     fn unlink(&mut self, index: usize) {
-        let Place {
+        let Waiter {
             previous,
             next,
             request,
             ..
-        } = &self.places[index];
-        let (previous, next, line) = (*previous, *next, request.priority as usize);
+        } = &self.slab[index];
+        let (previous, next, line) = (*previous, *next, line(request));
+        let wanted = request.wanted as usize;
         match previous {
-            Some(previous) => self.places[previous].next = next,
+            Some(previous) => self.slab[previous].next = next,
             None => self.lines[line].first = next,
         }
         match next {
-            Some(next) => self.places[next].previous = previous,
+            Some(next) => self.slab[next].previous = previous,
             None => self.lines[line].last = previous,
         }
-        self.waiting -= 1;
+        self.waiting[wanted] -= 1;
     }
+}
+
+fn line(request: &Request) -> usize {
+    request.priority as usize * 2 + request.wanted as usize
 }

@@ -1,0 +1,234 @@
+//! Why places: a connection that can have several statements under way serves many short reads with
+//! one wake-up and one system call, where a lease for each would make most of them queue. A place is
+//! lent under the same rules as a lease: the same queue, limit, deadline, shedding and generation.
+//!
+//! Which connection: a small active set first, each filled up to a depth, and only then another one.
+//! A connection whose oldest place is late, or that must not be lent again, takes nobody more until
+//! everybody has left (it drains).
+//!
+//! Who first: leases and places are one queue for a connection that becomes free. A place may be
+//! taken on a shared connection past somebody who waits for a lease, because that costs the lease
+//! nothing: for every one that waits and cannot be brought a connection otherwise, a shared one
+//! drains, and goes to whoever has waited longest when it is empty. So neither kind starves.
+
+use tokio::time::Instant;
+
+use crate::connector::Condition;
+use crate::ledger::Ledger;
+use crate::orders::{Order, Orders};
+use crate::slots::{Phase, Seat, Slot};
+use crate::waiters::{Answer, Grant, Key, Request, Use};
+
+impl<C: Clone, E: Clone> Ledger<C, E> {
+    /// Takes a place at once, unless somebody is before the caller.
+    pub(crate) fn take_place(
+        &mut self,
+        now: Instant,
+        request: &Request,
+        orders: &mut Orders<C>,
+    ) -> Option<Grant<C>> {
+        if self.closed || self.paused || self.waiters.waiting_for(Use::Shared) > 0 {
+            return None;
+        }
+        let may_wake = self.waiters.waiting() == 0;
+        let widen = may_wake && self.slots.count(Phase::Shared) < self.settings.active;
+        if widen && let Some(index) = self.wake_idle(now, request, orders) {
+            return self.sit_down(now, index, request);
+        }
+        if let Some(index) = self.roomiest(now, request) {
+            if widen {
+                self.bring_another(now, orders);
+            }
+            return self.sit_down(now, index, request);
+        }
+        if may_wake && let Some(index) = self.wake_idle(now, request, orders) {
+            return self.sit_down(now, index, request);
+        }
+        None
+    }
+
+    /// Somebody leaves a place. The last one gets the connection, which counts as lent until it is
+    /// put back: only then can be said whether it is clean.
+    pub(crate) fn leave_place(
+        &mut self,
+        now: Instant,
+        grant: Grant<C>,
+        condition: Condition,
+        orders: &mut Orders<C>,
+    ) -> Option<C> {
+        let Grant {
+            index,
+            seat,
+            connection,
+        } = grant;
+        // Dropped before the last one may take it out, so that the last one is its only owner.
+        drop(connection);
+        let slot = self.slots.slot_mut(index);
+        let position = slot
+            .seats
+            .iter()
+            .position(|other| Some(other.number) == seat)?;
+        let left = slot.seats.remove(position)?;
+        // Unanswered statements of others look dirty too; only what is broken is so for all.
+        slot.draining |= condition == Condition::Broken;
+        if slot.seats.is_empty() {
+            slot.draining = false;
+            slot.site = left.site;
+            let connection = slot.connection.take();
+            self.slots.set_task(index, None);
+            self.slots.shift(index, Phase::Lent, now);
+            self.end_seat(now, left, orders);
+            return connection;
+        }
+        self.end_seat(now, left, orders);
+        self.seat_waiters(now, orders);
+        None
+    }
+
+    fn end_seat(&mut self, now: Instant, seat: Seat, orders: &mut Orders<C>) {
+        let held = now.saturating_duration_since(seat.since);
+        self.note_held(held, seat.site, seat.warned, orders);
+        orders.extend(seat.on_cancel.map(Order::Forget));
+    }
+
+    /// Makes a connection shared that nobody uses.
+    pub(crate) fn share(&mut self, now: Instant, index: usize, connection: C) {
+        let slot = self.slots.slot_mut(index);
+        slot.connection = Some(connection);
+        slot.draining = false;
+        self.slots.shift(index, Phase::Shared, now);
+    }
+
+    /// Gives a waiter a place on this connection.
+    pub(crate) fn seat(&mut self, now: Instant, key: Key, index: usize, orders: &mut Orders<C>) {
+        let request = *self.waiters.request(key);
+        let Some(grant) = self.sit_down(now, index, &request) else {
+            return;
+        };
+        self.waiters.served(key);
+        let waker = self.waiters.answer(key, Answer::Lent(grant));
+        orders.extend(waker.map(Order::Wake));
+        self.watch_long_hold(now, orders);
+    }
+
+    /// Gives places to those who wait for one, as far as shared connections have room.
+    pub(crate) fn seat_waiters(&mut self, now: Instant, orders: &mut Orders<C>) {
+        while !self.paused && self.waiters.waiting_for(Use::Shared) > 0 {
+            self.shed(now, true, orders);
+            let Some(key) = self.waiters.oldest_for(Use::Shared) else {
+                return;
+            };
+            let request = *self.waiters.request(key);
+            let Some(index) = self.roomiest(now, &request) else {
+                return;
+            };
+            self.seat(now, key, index, orders);
+        }
+    }
+
+    /// Lets shared connections drain for those who wait for a lease, if there is no other way to one.
+    pub(crate) fn drain_for_leases(&mut self) {
+        let waiting = self.waiters.waiting_for(Use::Exclusive);
+        if waiting == 0 || self.paused || self.slots.count(Phase::Shared) == 0 {
+            return;
+        }
+        if self.slots.in_use() < self.settings.limit && self.failing.is_none() {
+            return;
+        }
+        let draining = self
+            .slots
+            .shared()
+            .filter(|(_, slot)| slot.draining)
+            .count();
+        let coming = self.slots.arriving() + draining;
+        for _ in coming..waiting {
+            let open = self.slots.shared().filter(|(_, slot)| !slot.draining);
+            let Some((index, _)) = open.min_by_key(|(_, slot)| slot.seats.len()) else {
+                return;
+            };
+            self.slots.slot_mut(index).draining = true;
+        }
+    }
+
+    /// How many connections would serve all who wait: one for each lease, one for each depth of
+    /// places, and as many as the active set has room for.
+    pub(crate) fn wanted(&self) -> usize {
+        let leases = self.waiters.waiting_for(Use::Exclusive);
+        let places = self.waiters.waiting_for(Use::Shared);
+        let active = self.settings.active;
+        let room = active.saturating_sub(self.slots.count(Phase::Shared));
+        leases + places.div_ceil(self.settings.depth).max(places.min(room))
+    }
+
+    /// The shared connection with the fewest users that takes one more. Lets those drain that are late.
+    fn roomiest(&mut self, now: Instant, request: &Request) -> Option<usize> {
+        let late = self.settings.late_after;
+        let is_late = |slot: &Slot<C>| {
+            let oldest = slot.seats.front().map(|seat| seat.since);
+            oldest.is_some_and(|since| now.saturating_duration_since(since) > late)
+        };
+        let fits = |slot: &Slot<C>| {
+            !slot.draining
+                && slot.seats.len() < self.settings.depth
+                && request.prefer.is_none_or(|tag| tag == slot.tag)
+        };
+        let mut found_late = None;
+        let found = self
+            .slots
+            .shared()
+            .filter(|(_, slot)| fits(slot))
+            .filter(|(index, slot)| {
+                let late = is_late(slot);
+                if late {
+                    found_late = Some(*index);
+                }
+                !late && self.unfit(now, *index).is_none()
+            })
+            .min_by_key(|(_, slot)| slot.seats.len())
+            .map(|(index, _)| index);
+        if let Some(late) = found_late {
+            self.slots.slot_mut(late).draining = true;
+        }
+        found
+    }
+
+    fn wake_idle(
+        &mut self,
+        now: Instant,
+        request: &Request,
+        orders: &mut Orders<C>,
+    ) -> Option<usize> {
+        let height = self.choose(now, request.prefer, orders)?;
+        let (index, connection) = self.slots.take_idle(height, Phase::Lent, now)?;
+        self.share(now, index, connection);
+        Some(index)
+    }
+
+    /// Brings one more connection under way for the active set, while its only users crowd together.
+    fn bring_another(&mut self, now: Instant, orders: &mut Orders<C>) {
+        let coming = self.slots.count(Phase::Shared) + self.slots.arriving();
+        if coming < self.settings.active && !self.check_top(now, orders) {
+            self.open_one(now, orders);
+        }
+    }
+
+    fn sit_down(&mut self, now: Instant, index: usize, request: &Request) -> Option<Grant<C>> {
+        let number = self.next_seat;
+        let slot = self.slots.slot_mut(index);
+        let connection = slot.connection.clone()?;
+        self.totals.acquired += 1;
+        self.next_seat += 1;
+        slot.seats.push_back(Seat {
+            number,
+            since: now,
+            site: request.site,
+            warned: false,
+            on_cancel: None,
+        });
+        Some(Grant {
+            index,
+            seat: Some(number),
+            connection,
+        })
+    }
+}
