@@ -275,6 +275,17 @@ impl Link {
     }
 }
 
+/// A session that nobody holds any more is ended, and the task that moves its bytes with it:
+/// politely when it is at rest, else by hanging up, which the server notices with its next word.
+impl Drop for Link {
+    fn drop(&mut self) {
+        match self.take_driver() {
+            Some(driver) if self.log.is_pending() => driver.abort(),
+            _ => self.log.close(),
+        }
+    }
+}
+
 /// Moves the bytes until the session ends, and notes how it ended.
 async fn drive(mut driver: Driver, log: Arc<Log>, notifications: broadcast::Sender<Notification>) {
     loop {

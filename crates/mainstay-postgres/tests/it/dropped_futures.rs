@@ -257,6 +257,22 @@ async fn a_session_left_in_the_middle_of_a_copy_is_cleaned_or_given_up() {
 }
 
 #[tokio::test]
+async fn a_session_that_nobody_holds_any_more_ends() {
+    let home = Home::new().await;
+    let conn = home.reader().await;
+    let text = statement(
+        "select n, pg_sleep(0.01) from generate_series(1, 1000000) n",
+        (),
+    );
+    let mut cursor = conn.cursor(&text, read()).await.unwrap();
+    cursor.next_batch().await.unwrap().unwrap();
+    drop(conn);
+    drop(cursor);
+    let left = "select count(*) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()";
+    until(&home, left, "0").await;
+}
+
+#[tokio::test]
 async fn a_closed_session_is_gone_from_the_server() {
     let home = Home::new().await;
     let conn = home.backend.connect(Lane::Read, deadline()).await.unwrap();
