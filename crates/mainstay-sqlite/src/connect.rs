@@ -6,6 +6,7 @@
 
 use crate::classify::{Site, classify};
 use crate::guard::Guard;
+use crate::identity::Opened;
 use crate::signals::{self, Signals};
 use mainstay_core::config::Durability;
 use mainstay_core::error::Report;
@@ -54,6 +55,8 @@ pub(crate) struct Opening {
     pub(crate) shown: Arc<str>,
     /// The open handles of this process on this database.
     pub(crate) handles: Arc<AtomicUsize>,
+    /// The file that they have open.
+    pub(crate) opened: Arc<Opened>,
 }
 
 /// An open handle, counted.
@@ -112,6 +115,22 @@ impl Opening {
             return Ok(handle);
         };
         let exists = self.check_path(path)?;
+        // Once nobody has the old file open, another one in its place is welcome.
+        if !exists || self.handles.load(Ordering::Relaxed) > 0 {
+            self.opened.check(path, &self.shown)?;
+        }
+        let handle = self.open_existing_or_new(path, exists, signals, guard)?;
+        self.opened.note(path);
+        Ok(handle)
+    }
+
+    fn open_existing_or_new(
+        &self,
+        path: &Path,
+        exists: bool,
+        signals: &Arc<Signals>,
+        guard: &Arc<Guard>,
+    ) -> Result<Handle> {
         if self.access == Access::Write {
             return self.open_file(path, signals, guard);
         }

@@ -1,14 +1,33 @@
-//! How large the database is and what is in it.
+//! Whether the database is there, how large it is and what is in it.
 
 use crate::classify::classify;
+use crate::connect::Place;
 use crate::worker::{Worker, quoted};
 use mainstay_core::Result;
 use mainstay_core::backend::Info;
+use std::sync::atomic::Ordering;
 
 /// The most tables that are counted.
 const TABLES_MAX: i64 = 200;
 
 impl Worker {
+    /// Reads from the file itself, which `select 1` never touches, and looks whether it is still the
+    /// file that its path leads to.
+    pub(crate) fn check(&self) -> Result<()> {
+        let read = self
+            .handle()?
+            .query_row("PRAGMA schema_version", [], |row| row.get::<_, i64>(0));
+        read.map_err(|error| classify(error, self.site()))?;
+        let Place::File(path) = &self.opening.place else {
+            return Ok(());
+        };
+        let is_there = self.opening.opened.check(path, &self.opening.shown);
+        if is_there.is_err() {
+            self.signals.broken.store(true, Ordering::SeqCst);
+        }
+        is_there
+    }
+
     /// Version, size and the rows of each table. Counting stops at the deadline: what has been
     /// counted until then is the answer.
     pub(crate) fn info(&self, handles: usize) -> Result<Info> {

@@ -16,6 +16,7 @@
 //! Modules, in reading order:
 //!
 //! * `connect`: opening a handle, with every setting that must not be forgotten
+//! * `identity`: whether a path still leads to the file that was opened
 //! * `signals`: how a deadline, a dropped future or a close stops what runs in C
 //! * `worker`: the thread that owns a handle
 //! * `session`: one connection, as the facade sees it ([`SqliteSession`])
@@ -34,6 +35,7 @@ mod decode;
 mod execute;
 mod guard;
 mod health;
+mod identity;
 mod keyword;
 mod migrate;
 mod read_lane;
@@ -116,6 +118,7 @@ impl Sqlite {
             statement_cache_size: config.statement_cache_size,
             shown: Target::Sqlite(target.clone()).to_string().into(),
             handles: Arc::default(),
+            opened: Arc::default(),
         };
         let statement_timeout = config.statement_timeout;
         Ok(Self {

@@ -5,7 +5,6 @@
 //! which they were first polled. A future that is dropped leaves its word on the ticket: a job that
 //! has not begun is skipped, one that runs is stopped.
 
-use crate::classify::classify;
 use crate::connect::{Access, Opening};
 use crate::read_lane::{BATCHES_WAITING, Batches, Streaming, lost};
 use crate::signals::{Pending, Signals, Stop, Ticket};
@@ -365,15 +364,5 @@ impl Connection for SqliteSession {
 
     fn as_any(&self) -> &dyn Any {
         self
-    }
-}
-
-impl Worker {
-    /// Reads from the file itself, which `select 1` never touches.
-    fn check(&self) -> Result<()> {
-        let read = self
-            .handle()?
-            .query_row("PRAGMA schema_version", [], |row| row.get::<_, i64>(0));
-        read.map(drop).map_err(|error| classify(error, self.site()))
     }
 }

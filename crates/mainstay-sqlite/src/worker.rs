@@ -12,6 +12,7 @@ use crate::signals::{Signals, Ticket};
 use crate::transaction::Unit;
 use mainstay_core::error::Report;
 use mainstay_core::{Class, Deadline, Error, Evidence, Kind, Result};
+use rusqlite::ffi;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -25,7 +26,7 @@ pub(crate) type Job = Box<dyn FnOnce(&mut Worker) + Send>;
 pub(crate) struct Worker {
     /// `None` only when opening the handle anew has failed; the connection is broken then.
     handle: Option<Handle>,
-    opening: Opening,
+    pub(crate) opening: Opening,
     statement_timeout: Option<Duration>,
     pub(crate) unit: Unit,
     pub(crate) signals: Arc<Signals>,
@@ -96,6 +97,9 @@ impl Worker {
         let result = work(self);
         self.signals.replace(None);
         self.settle();
+        if let Err(error) = &result {
+            self.give_up_after(error);
+        }
         result
     }
 
@@ -110,6 +114,19 @@ impl Worker {
             .is_none_or(|handle| handle.is_autocommit());
         let open = !self.unit.is_idle() || !autocommit;
         self.signals.in_transaction.store(open, Ordering::SeqCst);
+    }
+
+    /// A handle that has met a bad disk, a corrupt file or a file that is no longer there is not
+    /// used again; a new one finds out whether things are better. Memory has no second handle.
+    fn give_up_after(&self, error: &Error) {
+        let code = error.sqlite_code().unwrap_or(0);
+        let is_lost = matches!(
+            code & 0xff,
+            ffi::SQLITE_IOERR | ffi::SQLITE_CORRUPT | ffi::SQLITE_NOTADB
+        ) || code == ffi::SQLITE_READONLY_DBMOVED;
+        if is_lost && matches!(self.opening.place, Place::File(_)) {
+            self.signals.broken.store(true, Ordering::SeqCst);
+        }
     }
 
     /// Does something that must not be stopped half-way: a rollback, the way back to the settings.

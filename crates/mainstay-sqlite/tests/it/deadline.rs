@@ -1,5 +1,5 @@
 use crate::{Bench, PLAIN, READ, WRITE, execute, on, run, soon};
-use mainstay_core::backend::{Call, Condition, Connection, Want};
+use mainstay_core::backend::{Backend, Call, Condition, Connection, Want};
 use mainstay_core::{Class, Deadline, Evidence, Kind, Statement};
 use std::future::Future;
 use std::pin::pin;
@@ -89,16 +89,31 @@ async fn a_call_that_is_too_late_is_not_begun() {
 
 #[tokio::test]
 async fn a_wait_for_a_lock_ends_at_the_deadline() {
-    let bench = Bench::with_table().await;
-    let other = mainstay_core::backend::Backend::connect(&bench.sqlite, WRITE, soon())
+    let bench = Bench::with(|_, target| target.busy_timeout = Duration::from_secs(600)).await;
+    let other = Backend::connect(&bench.sqlite, WRITE, soon())
         .await
         .unwrap();
     other.begin(PLAIN, on(WRITE)).await.unwrap();
-    let error = bench.writer.begin(PLAIN, brief(WRITE)).await.unwrap_err();
+    let waiting = bench.writer.begin(PLAIN, brief(WRITE));
+    let error = tokio::time::timeout(Duration::from_secs(30), waiting)
+        .await
+        .unwrap()
+        .unwrap_err();
     assert_eq!(
         (error.kind(), error.class()),
         (Kind::Timeout, Class::RolledBack)
     );
+    assert_eq!(bench.writer.condition(), Condition::Clean);
+    // Somebody who does not wait any more ends the wait as well.
+    let mut waiting = bench.writer.begin(PLAIN, on(WRITE));
+    assert!(
+        waiting
+            .as_mut()
+            .poll(&mut Context::from_waker(Waker::noop()))
+            .is_pending()
+    );
+    drop(waiting);
+    bench.writer.clean(soon()).await.unwrap();
     assert_eq!(bench.writer.condition(), Condition::Clean);
 }
 

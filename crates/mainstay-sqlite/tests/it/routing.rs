@@ -87,3 +87,15 @@ async fn a_limit_of_one_serves_both_lanes_on_one_connection() {
     let error = run(&*only, "delete from t", (), READ).await.unwrap_err();
     assert!(error.is_refused_by_read_lane());
 }
+
+#[tokio::test]
+async fn no_statement_cache_is_a_cache_too() {
+    let bench = Bench::with(|config, _| config.statement_cache_size = 0).await;
+    execute(&*bench.writer, "create table t (a)").await.unwrap();
+    for _ in 0..2 {
+        execute(&*bench.writer, "insert into t values (1)")
+            .await
+            .unwrap();
+    }
+    assert_eq!(bench.count("t").await, 2);
+}

@@ -155,3 +155,27 @@ async fn a_check_reads_the_file() {
         Kind::Closed
     );
 }
+
+#[tokio::test]
+async fn a_file_that_was_taken_away_is_noticed_and_does_not_come_back_empty() {
+    let bench = Bench::with_table().await;
+    let elsewhere = bench.directory.path().join("elsewhere.db");
+    fs::rename(bench.path(), &elsewhere).unwrap();
+    for lane in [READ, WRITE] {
+        let error = bench.sqlite.connect(lane, soon()).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Storage, "{error}");
+        assert!(!bench.sqlite.is_permanent(&error), "it may be put back");
+    }
+    assert!(!bench.path().exists());
+    fs::write(bench.path(), "").unwrap();
+    let error = bench.sqlite.connect(WRITE, soon()).await.unwrap_err();
+    assert!(error.message().contains("replaced"), "{error}");
+    fs::rename(&elsewhere, bench.path()).unwrap();
+    bench.writer.check(soon()).await.unwrap();
+    fs::remove_file(bench.path()).unwrap();
+    assert_eq!(
+        bench.writer.check(soon()).await.unwrap_err().kind(),
+        Kind::Storage
+    );
+    assert_eq!(bench.writer.condition(), Condition::Broken);
+}
