@@ -338,7 +338,7 @@ impl Connection for SpoiledConnection {
         Box::pin(async move {
             let mut honest = self.honest.cursor(statement, call).await?;
             if self.lies.is(Transactions::NeverStop) {
-                return Ok(kept(honest).await?);
+                return kept(honest).await;
             }
             let Some(lie) = self.lies.cursor else {
                 return Ok(honest);

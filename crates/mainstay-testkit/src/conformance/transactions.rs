@@ -63,6 +63,15 @@ pub(super) fn laws() -> Vec<Law> {
             Saboteur::transactions(Transactions::IgnoreReadOnly).and_error(permanent),
             read_only_refuses
         ),
+    ]
+    .into_iter()
+    .chain(laws_of_handles())
+    .collect()
+}
+
+/// What the handle of a transaction answers.
+fn laws_of_handles() -> Vec<Law> {
+    vec![
         law!(
             an_ended_transaction_says_so,
             Saboteur::transactions(Transactions::CommitRollsBack),
