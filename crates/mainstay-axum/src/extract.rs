@@ -108,12 +108,12 @@ fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
         Ok(()) => Ok(value),
         Err(error) => Err((".".to_owned(), error)),
     });
-    decoded.map_err(|(path, error)| refuse(&path, &error))
+    decoded.map_err(|(path, error)| refuse(body, &path, &error))
 }
 
-fn refuse(path: &str, error: &serde_json::Error) -> Problem {
+fn refuse(body: &[u8], path: &str, error: &serde_json::Error) -> Problem {
     let message = error.to_string();
-    let field = field(path, &message);
+    let (line, column) = (error.line(), error.column());
     let (code, what) = if error.is_data() {
         (
             "wrong_type",
@@ -122,13 +122,16 @@ fn refuse(path: &str, error: &serde_json::Error) -> Problem {
     } else {
         ("malformed_json", "the body is not JSON")
     };
-    let (line, column) = (error.line(), error.column());
-    let at = if field.is_empty() {
+    let (preposition, field) = match field(path, &message) {
+        field if !field.is_empty() => ("at", field),
+        _ => ("after", last_key(body, line, column)),
+    };
+    let place = if field.is_empty() {
         String::new()
     } else {
-        format!(" at the field {field}")
+        format!(", {preposition} the field {field}")
     };
-    let detail = format!("{what}: line {line}, column {column}{at}");
+    let detail = format!("{what}: line {line}, column {column}{place}");
     Problem::new(StatusCode::BAD_REQUEST, code)
         .detail(detail)
         .field(field, message)
@@ -138,7 +141,8 @@ fn refuse(path: &str, error: &serde_json::Error) -> Problem {
 /// parent's; its name is in serde's message, between the first two backquotes. If serde ever words
 /// it otherwise, the parent is named, which is still true.
 fn field(path: &str, message: &str) -> String {
-    let parent = if path == "." { "" } else { path };
+    // `.` is the body itself, `?` a place between two fields.
+    let parent = path.trim_end_matches(['.', '?']);
     let name = ["missing field `", "unknown field `"]
         .iter()
         .find_map(|start| message.strip_prefix(start))
@@ -150,6 +154,34 @@ fn field(path: &str, message: &str) -> String {
         Some(name) => format!("{parent}.{name}"),
         None => parent.to_owned(),
     }
+}
+
+/// The last key before a place in a text that is not JSON: somebody who forgot a comma looks there.
+/// Empty when there is none.
+fn last_key(body: &[u8], line: usize, column: usize) -> String {
+    let before: usize = body
+        .split_inclusive(|byte| *byte == b'\n')
+        .take(line.saturating_sub(1))
+        .map(<[u8]>::len)
+        .sum();
+    let end = before.saturating_add(column).min(body.len());
+    let (mut key, mut string): (&[u8], &[u8]) = (b"", b"");
+    let mut opened = None;
+    let mut escaped = false;
+    for (index, byte) in body[..end].iter().enumerate() {
+        match (opened, byte) {
+            (Some(_), _) if escaped => escaped = false,
+            (Some(_), b'\\') => escaped = true,
+            (Some(from), b'"') => {
+                string = &body[from..index];
+                opened = None;
+            }
+            (None, b'"') => opened = Some(index + 1),
+            (None, b':') => key = string,
+            _ => {}
+        }
+    }
+    String::from_utf8_lossy(key).into_owned()
 }
 
 /// The query string, decoded. What cannot be decoded is a 400 that names the parameter.

@@ -243,10 +243,10 @@ pub(crate) fn meaning(kind: Kind) -> (StatusCode, &'static str, &'static str) {
 impl From<Error> for Problem {
     /// A problem that the application aborted its transaction with comes back as it was.
     fn from(error: Error) -> Self {
-        if error.kind() == Kind::RolledBack {
-            if let Some(Aborted(own)) = error.downcast_ref::<Aborted>() {
-                return own.clone();
-            }
+        if error.kind() == Kind::RolledBack
+            && let Some(Aborted(own)) = error.downcast_ref::<Aborted>()
+        {
+            return own.clone();
         }
         let (status, code, detail) = meaning(error.kind());
         let mut problem = Self::new(status, code).detail(detail);
