@@ -129,6 +129,21 @@ async fn a_dropped_cursor_leaves_a_cleanable_connection() {
 }
 
 #[tokio::test]
+async fn a_dropped_preparation_leaves_no_statement_on_the_server() {
+    let home = Home::new().await;
+    let conn = home.reader().await;
+    for number in 0..5 {
+        let text = statement(&format!("select {number}"), ());
+        let finished = poll_times(conn.run(&text, Want::Rows(1), read()), 1).await;
+        assert!(!finished);
+        conn.clean(deadline()).await.unwrap();
+    }
+    let prepared = "select string_agg(statement, '; ') from pg_prepared_statements";
+    let kept = value(&conn, prepared, (), read()).await.unwrap();
+    assert_eq!(kept, Value::Text(prepared.into()));
+}
+
+#[tokio::test]
 async fn what_a_dropped_statement_still_runs_is_stopped() {
     let home = Home::new().await;
     let conn = home.writer().await;

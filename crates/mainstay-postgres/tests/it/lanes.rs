@@ -111,6 +111,8 @@ create function \"Swallows\"() returns int language plpgsql as
     $$ begin insert into log values ('swallows'); return 1; exception when others then return 0; end $$;
 create function stable_handler() returns int language plpgsql stable as
     $$ begin return \"Swallows\"(); exception when others then return 0; end $$;
+create function dynamic() returns int language plpgsql stable as
+    $$ begin execute 'select \"Swal' || 'lows\"()'; return 1; exception when others then return 0; end $$;
 create function wrapper() returns int language sql stable as 'select \"Swallows\"()';
 create view hidden as select \"Swallows\"() as it;
 create view hidden_twice as select it from hidden;
@@ -138,6 +140,7 @@ async fn a_select_that_may_write_unseen_is_routed_to_the_write_lane() {
         "select public.plain ( )",
         "select stable_handler()",
         "select wrapper()",
+        "select dynamic()",
         "select * from hidden",
         "table hidden_twice",
         "select count(*) from guarded",

@@ -65,6 +65,38 @@ async fn an_operator_who_ends_a_session_is_named_with_the_right_class_per_phase(
 }
 
 #[tokio::test]
+async fn what_waited_behind_a_statement_that_was_ended_was_not_carried_out() {
+    let home = Home::new().await;
+    home.sql("create table t (id int)").await;
+    let conn = home.writer().await;
+    let (slow, quick) = (
+        "insert into t select 1 from pg_sleep(600 * $1)",
+        "insert into t values ($1)",
+    );
+    for text in [slow, quick] {
+        fetch(&conn, text, (0,), write()).await.unwrap();
+    }
+    let pid = pid(&conn).await;
+    let (first, second, ()) = tokio::join!(
+        fetch(&conn, slow, (1,), write()),
+        fetch(&conn, quick, (2,), write()),
+        async {
+            until_active(&home, pid).await;
+            terminate(&home, pid).await;
+        }
+    );
+    for error in [first.unwrap_err(), second.unwrap_err()] {
+        let expected = (Kind::Unreachable, Class::RolledBack, Evidence::Silent);
+        assert_eq!(labels(&error), expected, "{error:?}");
+        assert_eq!(error.sqlstate(), Some("57P01"));
+    }
+    assert_eq!(
+        home.sql("select string_agg(id::text, ',') from t").await,
+        "1,0"
+    );
+}
+
+#[tokio::test]
 async fn a_session_that_died_while_idle_has_sent_nothing() {
     let home = Home::new().await;
     home.sql("create table t (id int)").await;
