@@ -35,14 +35,12 @@ impl TransactionOptions {
         Self::new().isolation(Isolation::Serializable)
     }
 
-    /// Refuses to write, and runs on the read lane. On PostgreSQL it sees one snapshot
-    /// (`REPEATABLE READ`), as a SQLite transaction always does.
+    /// Refuses to write, and runs on the read lane. Where no isolation is asked for it sees one
+    /// snapshot (`REPEATABLE READ` on PostgreSQL), as a SQLite transaction always does.
     #[must_use]
-    pub fn read_only() -> Self {
-        Self {
-            read_only: true,
-            ..Self::new().isolation(Isolation::RepeatableRead)
-        }
+    pub fn read_only(mut self) -> Self {
+        self.read_only = true;
+        self
     }
 
     /// Another isolation.
@@ -97,8 +95,9 @@ impl TransactionOptions {
     }
 
     pub(crate) fn begin(&self, fallback: Option<Isolation>) -> Begin {
+        let snapshot = self.read_only.then_some(Isolation::RepeatableRead);
         Begin {
-            isolation: self.isolation.or(fallback),
+            isolation: self.isolation.or(fallback).or(snapshot),
             read_only: self.read_only,
         }
     }

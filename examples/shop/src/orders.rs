@@ -146,7 +146,7 @@ pub(crate) async fn read(
 ) -> Result<Json<Order>, Problem> {
     // One snapshot: an order that is replaced meanwhile is shown before or after, never between.
     let order = db
-        .transaction_with(TransactionOptions::read_only(), async |tx| {
+        .transaction_with(TransactionOptions::new().read_only(), async |tx| {
             Ok(find(&tx, user.id, id).await?)
         })
         .await?;

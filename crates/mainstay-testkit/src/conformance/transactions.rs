@@ -314,14 +314,14 @@ async fn read_only_refuses(subject: Subject) -> Verdict {
     subject.items().await?;
     let count: i64 = subject
         .db
-        .transaction_with(TransactionOptions::read_only(), async |tx| {
+        .transaction_with(TransactionOptions::new().read_only(), async |tx| {
             tx.fetch_one("select count(*) from items", ()).await
         })
         .await?;
     same!(count, 0);
     let write = subject
         .db
-        .transaction_with(TransactionOptions::read_only(), async |tx| {
+        .transaction_with(TransactionOptions::new().read_only(), async |tx| {
             tx.execute(INSERT, ("a",)).await
         });
     refused!(write.await, ReadOnly);
