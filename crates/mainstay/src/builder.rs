@@ -45,7 +45,11 @@ impl Builder {
         let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
         // Each is logged where it is found; there is nothing more to do about a stranger's variable.
         drop(Config::near_misses(names));
-        Config::from_variables(|name| std::env::var(name).ok()).map(Self::from_config)
+        Config::from_variables(|name| {
+            // What is not text becomes text that no parameter takes, and is refused by name.
+            std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
+        })
+        .map(Self::from_config)
     }
 
     /// From a configuration.
@@ -70,9 +74,10 @@ impl Builder {
         self.set(|config| config.min_connections = connections)
     }
 
-    /// How long a call may wait for a connection.
+    /// How long a call may wait for a connection; zero for as long as the call's own deadline, as
+    /// in the URL.
     pub fn pool_timeout(self, timeout: Duration) -> Self {
-        self.set(|config| config.pool_timeout = Some(timeout))
+        self.set(|config| config.pool_timeout = Some(timeout).filter(|limit| !limit.is_zero()))
     }
 
     /// How long one attempt to open a connection may take.
