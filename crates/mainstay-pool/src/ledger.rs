@@ -352,6 +352,7 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
         self.share(now, index, connection);
         self.seat(now, key, index, orders);
         self.seat_waiters(now, orders);
+        self.drain_for_leases();
     }
 
     /// Puts a connection into a waiter's place.

@@ -4,8 +4,13 @@
 //! which frees the slot if whoever holds it disappears.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock, PoisonError};
+#[cfg(not(shuttle))]
+use std::sync::{Mutex, MutexGuard};
 
+// With this lock a scheduler can try every order of events (`tests/handover.rs`).
+#[cfg(shuttle)]
+use shuttle::sync::{Mutex, MutexGuard};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;

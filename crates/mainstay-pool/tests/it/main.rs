@@ -2,6 +2,7 @@
 //! What the pool promises, one file per behaviour, in virtual time and without any database.
 
 mod acquire;
+mod background;
 mod cancel;
 mod close;
 mod control;
@@ -11,4 +12,5 @@ mod limits;
 mod model;
 mod overload;
 mod script;
+mod sharing;
 mod threads;

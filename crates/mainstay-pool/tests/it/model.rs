@@ -1,14 +1,16 @@
 //! Random operations against a reference model: a queue of those who wait and a list of those who
 //! hold. After every operation the pool's counts must be the model's, nobody may hold what another
-//! one holds, and nobody may be served before somebody who came earlier. Every run prints its seed;
-//! `MAINSTAY_SEED=n` replays one run.
+//! one holds alone, and nobody may be served before somebody who came earlier (a place may, past
+//! somebody who waits for a lease). Every run prints its seed; `MAINSTAY_SEED=n` replays one run, and
+//! `MAINSTAY_RUNS=n` makes it more of them (a thousand operations each) than the 200 that take
+//! a second or two.
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
-use mainstay_pool::{AcquireError, Cause, Condition, Lease, Pool, Tag};
+use mainstay_pool::{AcquireError, Cause, Condition, Lease, Place, Pool, Request, Tag};
 use tokio::time::{Instant, advance};
 
 use crate::script::{Failure, Script, Step, millis, pass, secs, within};
@@ -16,7 +18,12 @@ use crate::script::{Failure, Script, Step, millis, pass, secs, within};
 const RUNS: u64 = 200;
 const OPERATIONS: usize = 1000;
 
-type Acquiring = Pin<Box<dyn Future<Output = Result<Lease<Script>, AcquireError<Failure>>>>>;
+enum Held {
+    Lease(Lease<Script>),
+    Place(Place<Script>),
+}
+
+type Acquiring = Pin<Box<dyn Future<Output = Result<Held, AcquireError<Failure>>>>>;
 
 struct Flag(AtomicBool);
 
@@ -28,6 +35,7 @@ impl Wake for Flag {
 
 struct Waiter {
     acquiring: Acquiring,
+    for_place: bool,
     deadline: Instant,
     woken: Arc<Flag>,
 }
@@ -39,6 +47,7 @@ struct Model {
     /// In the order in which they came.
     waiters: Vec<Waiter>,
     holders: Vec<Lease<Script>>,
+    places: Vec<Place<Script>>,
     /// More than the limit may exist after it was lowered, but never more than there were.
     most: usize,
     limit: usize,
@@ -55,6 +64,10 @@ impl Model {
             .minimum(random.usize(0..3))
             .max_connecting(random.usize(1..4))
             .idle_timeout(secs(random.u64(1..20)))
+            .keep_alive(random.bool().then(|| secs(random.u64(1..10))))
+            .depth(random.usize(1..5))
+            .active(random.usize(1..4))
+            .late_after(millis(random.u64(0..500)))
             .max_lifetime(secs(random.u64(1..60)))
             .connect_timeout(millis(300))
             .check_timeout(millis(100))
@@ -63,13 +76,14 @@ impl Model {
             .pacing(|| Box::new(std::iter::repeat(millis(20))))
             .seed(seed)
             .build();
-        let (waiters, holders) = (Vec::new(), Vec::new());
+        let (waiters, holders, places) = (Vec::new(), Vec::new(), Vec::new());
         Self {
             random,
             script,
             pool,
             waiters,
             holders,
+            places,
             most: limit,
             limit,
         }
@@ -98,23 +112,18 @@ impl Model {
 
     async fn operate(&mut self) {
         match self.random.u8(0..100) {
-            0..30 if self.waiters.len() < 12 => {
-                let deadline = within(millis(self.random.u64(0..3000)));
-                let pool = self.pool.clone();
-                let acquiring = Box::pin(async move { pool.acquire(deadline).await });
-                let woken = Arc::new(Flag(AtomicBool::new(true)));
-                self.waiters.push(Waiter {
-                    acquiring,
-                    deadline,
-                    woken,
-                });
-            }
+            0..30 if self.waiters.len() < 12 => self.join(),
             30..40 if !self.waiters.is_empty() => {
                 let index = self.random.usize(..self.waiters.len());
                 drop(self.waiters.remove(index));
             }
-            40..75 if !self.holders.is_empty() => self.give_back(),
-            75..78 => {
+            40..58 if !self.holders.is_empty() => self.give_back(),
+            58..72 if !self.places.is_empty() => self.leave_place(),
+            72 => drop(
+                self.pool
+                    .bump_generation_over(millis(self.random.u64(0..2000))),
+            ),
+            73..78 => {
                 if let Some(lease) = self.pool.try_acquire(Some(Tag(self.random.u8(0..2)))) {
                     assert!(self.waiters.is_empty(), "nobody overtakes a waiter");
                     self.holders.push(lease);
@@ -139,6 +148,39 @@ impl Model {
         }
     }
 
+    fn join(&mut self) {
+        let deadline = within(millis(self.random.u64(0..3000)));
+        let (pool, for_place) = (self.pool.clone(), self.random.bool());
+        let tag = self.random.u8(0..6);
+        let request = Request::until(deadline).prefer((tag < 2).then_some(Tag(tag)));
+        let acquiring: Acquiring = if for_place {
+            Box::pin(async move { pool.acquire_place(request).await.map(Held::Place) })
+        } else {
+            Box::pin(async move { pool.acquire_with(request).await.map(Held::Lease) })
+        };
+        let woken = Arc::new(Flag(AtomicBool::new(true)));
+        self.waiters.push(Waiter {
+            acquiring,
+            for_place,
+            deadline,
+            woken,
+        });
+    }
+
+    fn leave_place(&mut self) {
+        let index = self.random.usize(..self.places.len());
+        let place = self.places.swap_remove(index);
+        match self.random.u8(0..20) {
+            0 => self.script.books().dead.push(place.number),
+            1..4 => {
+                let alone = self.places.iter().all(|p| p.number != place.number);
+                assert_eq!(place.set_tag(Tag(self.random.u8(0..2))), alone);
+            }
+            _ => {}
+        }
+        drop(place);
+    }
+
     fn give_back(&mut self) {
         let index = self.random.usize(..self.holders.len());
         let mut lease = self.holders.swap_remove(index);
@@ -155,7 +197,7 @@ impl Model {
     /// Lets everybody who was woken look, in the order in which they came.
     fn sweep(&mut self) {
         let now = Instant::now();
-        let mut overtaken = false;
+        let (mut lease_waits, mut place_waits) = (false, false);
         let mut still = Vec::new();
         for mut waiter in std::mem::take(&mut self.waiters) {
             let looked = if waiter.woken.0.swap(false, Ordering::Relaxed) {
@@ -173,12 +215,21 @@ impl Model {
                         now <= waiter.deadline + millis(2),
                         "a deadline was overshot"
                     );
-                    overtaken = true;
+                    lease_waits |= !waiter.for_place;
+                    place_waits |= waiter.for_place;
                     still.push(waiter);
                 }
-                Poll::Ready(Ok(lease)) => {
-                    assert!(!overtaken, "somebody was served before an earlier waiter");
+                Poll::Ready(Ok(Held::Lease(lease))) => {
+                    let first = !lease_waits && !place_waits;
+                    assert!(
+                        first,
+                        "a lease was given before an earlier waiter was served"
+                    );
                     self.holders.push(lease);
+                }
+                Poll::Ready(Ok(Held::Place(place))) => {
+                    assert!(!place_waits, "a place was given before an earlier one");
+                    self.places.push(place);
                 }
                 Poll::Ready(Err(error)) => {
                     let refused = matches!(error.cause, Cause::Refused(_));
@@ -192,6 +243,7 @@ impl Model {
     fn compare(&mut self) {
         let status = self.pool.status();
         assert_eq!(status.lent, self.holders.len(), "{status:?}");
+        assert_eq!(status.places, self.places.len(), "{status:?}");
         assert_eq!(status.waiting, self.waiters.len(), "{status:?}");
         assert!(
             status.in_use() <= self.most,
@@ -200,8 +252,10 @@ impl Model {
         );
         self.most = self.limit.max(status.in_use());
         let arriving = status.connecting + status.checking;
+        let leases = self.waiters.iter().filter(|w| !w.for_place).count();
+        let wanted = leases + usize::from(leases < self.waiters.len());
         assert!(
-            status.waiting == 0 || status.idle == 0 || arriving >= status.waiting.min(status.idle),
+            status.idle == 0 || arriving >= wanted,
             "somebody waits beside an idle connection: {status:?}"
         );
         let open = self.script.books().open;
@@ -212,12 +266,19 @@ impl Model {
             numbers.windows(2).all(|pair| pair[0] != pair[1]),
             "lent twice: {numbers:?}"
         );
+        let mut shared: Vec<_> = self.places.iter().map(|place| place.number).collect();
+        shared.sort_unstable();
+        shared.dedup();
+        assert_eq!(status.shared, shared.len(), "{status:?}");
+        let alone = |number: &usize| numbers.binary_search(number).is_err();
+        assert!(shared.iter().all(alone), "leased and shared: {shared:?}");
     }
 
     /// When all is over, the whole capacity must still be there, and closing must leave nothing.
     async fn finish(mut self) {
         self.waiters.clear();
         self.holders.clear();
+        self.places.clear();
         *self.script.books() = crate::script::Books {
             open: self.script.seen().open,
             connecting: self.script.seen().connecting,
@@ -225,7 +286,7 @@ impl Model {
         };
         pass(secs(5)).await;
         let status = self.pool.status();
-        assert_eq!((status.lent, status.waiting), (0, 0));
+        assert_eq!((status.lent, status.shared, status.waiting), (0, 0, 0));
         assert_eq!(status.in_use(), self.script.seen().open, "{status:?}");
         for _ in 0..self.limit {
             self.holders
@@ -255,9 +316,10 @@ fn random_operations_agree_with_the_reference_model() {
     let replayed = std::env::var("MAINSTAY_SEED")
         .ok()
         .map(|seed| seed.parse().unwrap());
-    let seeds = match replayed {
+    let runs = std::env::var("MAINSTAY_RUNS").map_or(RUNS, |runs| runs.parse().unwrap());
+    let seeds: Vec<u64> = match replayed {
         Some(seed) => vec![seed],
-        None => (0..RUNS).map(|_| fastrand::u64(..)).collect(),
+        None => (0..runs).map(|_| fastrand::u64(..)).collect(),
     };
     for seed in seeds {
         println!("MAINSTAY_SEED={seed}");
