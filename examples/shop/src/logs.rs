@@ -1,6 +1,7 @@
 //! The log, on standard error: text for people, JSON for machines.
 
 use crate::config::Log;
+use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;
 
 /// Sets the process's log up. A filter that cannot be read is told in the log and replaced by
@@ -16,7 +17,8 @@ pub(crate) fn install(log: &Log) {
     if log.json {
         builder.json().init();
     } else {
-        builder.compact().init();
+        let colours = std::io::stderr().is_terminal();
+        builder.with_ansi(colours).compact().init();
     }
     if let Some(error) = complaint {
         tracing::warn!(%error, "RUST_LOG cannot be read; logging at info");

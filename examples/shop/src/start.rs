@@ -5,7 +5,7 @@
 //! until the database is there. What asking again cannot cure ends the process with one clear line.
 
 use crate::seed;
-use mainstay::{Class, Database, Error, Evidence, Result};
+use mainstay::{Class, Database, Error, Evidence, Kind, Result};
 use mainstay_axum::Readiness;
 use std::time::Duration;
 
@@ -49,11 +49,24 @@ async fn attempt(db: &Database, migrations: &mainstay::migrate::Migrations) -> R
     Ok(())
 }
 
-/// Whether asking again cannot help: a wrong password, a broken file, a migration that fails. An
-/// unknown outcome is no obstacle, since both steps look first what has been done.
+/// Whether asking again cannot help: a wrong password, a broken file, a migration that fails.
 fn is_lasting(error: &Error) -> bool {
-    error.class() == Class::Permanent
-        && error.evidence() != Evidence::Silent
-        && error.evidence() != Evidence::Exhausted
-        && !error.is_timeout()
+    match error.kind() {
+        Kind::Unreachable
+        | Kind::BreakerOpen
+        | Kind::Exhausted
+        | Kind::Shed
+        | Kind::Paused
+        | Kind::Timeout
+        | Kind::Cancelled
+        | Kind::Conflict
+        | Kind::TransactionOver => false,
+        // Both steps look first what has been done, so they may be done again; and a shop that
+        // started at the same time may have been faster.
+        Kind::OutcomeUnknown | Kind::Unique => false,
+        Kind::Migration => {
+            error.class() == Class::Permanent && error.evidence() != Evidence::Silent
+        }
+        _ => true,
+    }
 }
