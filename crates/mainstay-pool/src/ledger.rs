@@ -15,8 +15,9 @@ use tokio::time::Instant;
 use crate::connector::{CloseReason, Condition, Tag};
 use crate::error::{Cause, ShedReason};
 use crate::observer::Event;
+use crate::opening::Failing;
 use crate::orders::{Order, Orders};
-use crate::settings::{Delays, Settings};
+use crate::settings::Settings;
 use crate::shed::Shedder;
 use crate::slots::{Phase, Slot, Slots};
 use crate::status::Totals;
@@ -50,16 +51,6 @@ pub(crate) struct Ledger<C, E> {
     pub(crate) alarm: Option<Instant>,
     pub(crate) shedder: Option<Shedder>,
     pub(crate) random: fastrand::Rng,
-}
-
-/// Connecting fails at present: one attempt at a time, paced.
-pub(crate) struct Failing<E> {
-    /// `None` if the last attempt got no answer that could be turned into an error.
-    pub(crate) error: Option<E>,
-    /// Whether the connector called that error permanent.
-    pub(crate) permanent: bool,
-    pub(crate) not_before: Instant,
-    delays: Delays,
 }
 
 /// What a caller gets at once.
@@ -206,16 +197,6 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
         })
     }
 
-    /// Why connecting fails at present, if it does.
-    pub(crate) fn failure(&self) -> Option<Cause<E>> {
-        let failing = self.failing.as_ref()?;
-        Some(match failing.error.clone() {
-            Some(error) if failing.permanent => Cause::Refused(error),
-            Some(error) => Cause::Unreachable(error),
-            None => Cause::Silent,
-        })
-    }
-
     // ---- leases ----
 
     /// A lease comes back.
@@ -352,7 +333,8 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
         self.share(now, index, connection);
         self.seat(now, key, index, orders);
         self.seat_waiters(now, orders);
-        self.drain_for_leases();
+        // One connection was brought for many places, and not everybody may fit on it.
+        self.bring(now, orders);
     }
 
     /// Puts a connection into a waiter's place.
@@ -375,62 +357,6 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
         };
         let waker = self.waiters.answer(key, Answer::Lent(grant));
         orders.extend(waker.map(Order::Wake));
-    }
-
-    /// A connection was opened.
-    pub(crate) fn connected(
-        &mut self,
-        now: Instant,
-        index: usize,
-        connection: C,
-        orders: &mut Orders<C>,
-    ) {
-        self.totals.opened += 1;
-        self.failing = None;
-        let lifetime = self.lifetime();
-        let slot = self.slots.slot_mut(index);
-        // Whoever retired everything meanwhile meant this one too.
-        let ends = [slot.expires, lifetime.map(|lifetime| now + lifetime)];
-        slot.expires = ends.into_iter().flatten().min();
-        let replaces = slot.replaces.take();
-        if let Some((old, serial)) = replaces {
-            self.replacing -= 1;
-            self.supersede(now, old, serial, orders);
-        }
-        self.wake_upkeep_for(index, orders);
-        self.arrive(now, index, connection, orders);
-        self.settle(now, orders);
-    }
-
-    /// An attempt to connect failed, or its task was lost (then there is no error).
-    pub(crate) fn connect_failed(
-        &mut self,
-        now: Instant,
-        index: usize,
-        error: Option<E>,
-        permanent: bool,
-        orders: &mut Orders<C>,
-    ) {
-        self.totals.connect_failures += 1;
-        if let Some((old, serial)) = self.slots.slot_mut(index).replaces.take() {
-            self.replacing -= 1;
-            orders.push(Order::Upkeep);
-            if self.is_present(old, serial) {
-                self.slots.slot_mut(old).has_successor = false;
-            }
-        }
-        self.slots.shift(index, Phase::Vacant, now);
-        if let Some(error) = &error {
-            self.last_error = Some((error.clone(), now));
-        }
-        self.pace(now, error.clone(), permanent);
-        if let Some(error) = error.filter(|_| permanent) {
-            while let Some(key) = self.waiters.oldest() {
-                let waker = self.waiters.answer(key, Answer::Refused(error.clone()));
-                orders.extend(waker.map(Order::Wake));
-            }
-        }
-        self.settle(now, orders);
     }
 
     /// Sends a connection to be closed; its slot counts until it is.
@@ -530,6 +456,15 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
                 self.serve(now, key, index, connection, orders);
             }
         }
+        self.bring(now, orders);
+        while self.owed > 0 && self.open_one(now, orders).is_some() {
+            self.owed -= 1;
+        }
+        while self.slots.live() < self.floor() && self.open_one(now, orders).is_some() {}
+    }
+
+    /// Brings connections under way for those who wait.
+    fn bring(&mut self, now: Instant, orders: &mut Orders<C>) {
         while !self.paused && self.wanted() > self.slots.arriving() {
             // Whatever is still idle needs a check first.
             if !self.check_top(now, orders) && self.open_one(now, orders).is_none() {
@@ -537,10 +472,6 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
             }
         }
         self.drain_for_leases();
-        while self.owed > 0 && self.open_one(now, orders).is_some() {
-            self.owed -= 1;
-        }
-        while self.slots.live() < self.floor() && self.open_one(now, orders).is_some() {}
     }
 
     /// Sends the topmost idle connection to be checked (or closed, if it is unfit); says whether there
@@ -555,44 +486,6 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
             None => orders.push(Order::Check { index, connection }),
         }
         true
-    }
-
-    /// The connections that are to be open even if nobody needs them.
-    pub(crate) fn floor(&self) -> usize {
-        let minimum = if self.started {
-            self.settings.minimum
-        } else {
-            0
-        };
-        minimum.max(self.warm_target).min(self.settings.limit)
-    }
-
-    /// Brings one more connection under way, if limit and pacing allow.
-    pub(crate) fn open_one(&mut self, now: Instant, orders: &mut Orders<C>) -> Option<usize> {
-        let at_once = if self.failing.is_some() {
-            1
-        } else {
-            self.settings.max_connecting
-        };
-        if self.slots.in_use() >= self.settings.limit
-            || self.slots.count(Phase::Connecting) >= at_once
-        {
-            return None;
-        }
-        if let Some(at) = self.failing.as_ref().map(|failing| failing.not_before)
-            && now < at
-        {
-            self.wake_upkeep_by(Some(at), orders);
-            return None;
-        }
-        let wanted = self
-            .waiters
-            .oldest()
-            .and_then(|key| self.waiters.request(key).prefer);
-        let tag = wanted.unwrap_or_default();
-        let index = self.slots.occupy(now, self.generation, tag);
-        orders.push(Order::Connect { index, tag });
-        Some(index)
     }
 
     /// The height of the best idle connection that needs no check: the highest with the wanted tag,
@@ -622,26 +515,6 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
     fn next_waiter(&mut self, now: Instant, orders: &mut Orders<C>) -> Option<Key> {
         self.shed(now, true, orders);
         self.waiters.oldest()
-    }
-
-    /// Starts or goes on with the pacing after a failed attempt.
-    fn pace(&mut self, now: Instant, error: Option<E>, permanent: bool) {
-        let (mut delays, earlier) = match self.failing.take() {
-            Some(failing) => (failing.delays, Some(failing.not_before)),
-            None => ((self.settings.pacing)(), None),
-        };
-        // Attempts that were under way together and fail together are one step, not many.
-        let not_before = earlier.filter(|at| now < *at).unwrap_or_else(|| {
-            // An iterator that has ended means: go on at the slowest pace there is.
-            let delay = delays.next().unwrap_or(crate::settings::SLOWEST_PACE);
-            now + crate::settings::sane(delay).max(crate::settings::FASTEST_PACE)
-        });
-        self.failing = Some(Failing {
-            error,
-            permanent,
-            not_before,
-            delays,
-        });
     }
 
     /// Makes sure that the upkeep looks again at this instant or earlier.

@@ -66,8 +66,8 @@
 //! # Reading order
 //!
 //! `connector` (what a backend must know), `slots` and `waiters` (the two halves of the state),
-//! `ledger` (every decision about lending and opening), `sharing`, `tend`, `shed` and `control` (its
-//! decisions about places, by time, under overload and on command), `orders` (what it wants done),
+//! `ledger` (every decision about lending), `opening`, `sharing`, `tend`, `shed` and `control` (its
+//! decisions about opening, about places, by time, under overload and on command), `orders` (what it wants done),
 //! `lender` and `errands` (doing it), `acquire`, `lease` and `place` (what callers hold), `upkeep`, `phases` (warming, pausing,
 //! closing), `pool` and `builder` (the face), `settings`, `status`, `error`, `observer` (words).
 
@@ -80,6 +80,7 @@ mod ledger;
 mod ledger_tests;
 
 mod control;
+mod opening;
 mod sharing;
 mod shed;
 mod tend;

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use mainstay_pool::{Cause, Pool, Priority, Request, ShedReason, Shedding};
+use mainstay_pool::{Cause, Priority, Request, ShedReason, Shedding};
 use tokio::time::Instant;
 
 use crate::script::{Script, millis, pass, secs, turn, within};
@@ -12,48 +12,67 @@ async fn hold(time: Duration) {
         .unwrap_err();
 }
 
-/// Offers a call every `gap` for ten seconds, each held for 20 ms and given up by its caller after
-/// 500 ms, and counts those answered in time.
-async fn offered(pool: &Pool<Script>, gap: Duration) -> usize {
-    let mut calls = Vec::new();
+/// Connections, and how long a call holds one: together the capacity.
+const CONNECTIONS: usize = 8;
+const HOLD: Duration = Duration::from_millis(20);
+
+/// Offers this many times the capacity for ten seconds, at random moments; every call is given up by
+/// its caller after 300 ms. Says how much of the capacity was useful work: calls answered in time.
+async fn useful_share(offered: f64, shedding: Option<Shedding>) -> f64 {
+    let pool = Script::default()
+        .pool()
+        .limit(CONNECTIONS)
+        .shedding(shedding)
+        .build();
+    let mut random = fastrand::Rng::with_seed(7);
     let begun = Instant::now();
-    while begun.elapsed() < secs(10) {
-        let pool = pool.clone();
+    let mut calls = Vec::new();
+    let mut arrival = Duration::ZERO;
+    let gap = HOLD.div_f64(CONNECTIONS as f64 * offered);
+    while arrival < secs(10) {
+        let (pool, at) = (pool.clone(), begun + arrival);
         calls.push(tokio::spawn(async move {
-            let deadline = within(millis(500));
-            let Ok(_lease) = pool.acquire(deadline).await else {
-                return false;
+            tokio::time::timeout_at(at, std::future::pending::<()>())
+                .await
+                .unwrap_err();
+            let arrived = Instant::now();
+            let deadline = arrived + millis(300);
+            let held = pool.acquire(deadline).await;
+            let Ok(_lease) = held else {
+                return (None, false);
             };
-            hold(millis(20)).await;
-            Instant::now() <= deadline
+            let lent = Instant::now();
+            hold(HOLD).await;
+            (Some(lent.elapsed()), Instant::now() <= deadline)
         }));
-        hold(gap).await;
+        arrival += gap.mul_f64(-random.f64().max(f64::MIN_POSITIVE).ln());
     }
-    let mut useful = 0;
+    let (mut work, mut useful) = (Duration::ZERO, Duration::ZERO);
     for call in calls {
-        useful += usize::from(call.await.unwrap());
+        let (held, in_time) = call.await.unwrap();
+        let held = held.unwrap_or_default();
+        work += held;
+        useful += if in_time { held } else { Duration::ZERO };
     }
-    useful
+    println!("{offered} x capacity: worked {work:?}, of use {useful:?}");
+    // To the end of the last call, so that what was begun in time and ended later counts on both sides.
+    useful.div_duration_f64(begun.elapsed() * CONNECTIONS as u32)
 }
 
 #[tokio::test(start_paused = true)]
-async fn shedding_keeps_the_work_useful_under_three_times_the_capacity() {
-    // Three connections and 20 ms a call: one every 7 ms is the capacity, three times that is offered.
-    let pool = |shedding: Option<Shedding>| {
-        Script::default()
-            .pool()
-            .limit(3)
-            .shedding(shedding)
-            .check_after_idle(secs(60))
-            .build()
-    };
-    // Three connections at (20 + 1) ms a call give about 1,430 answers in ten seconds.
-    let without = offered(&pool(None), millis(2)).await;
-    let with = offered(&pool(Some(Shedding::default())), millis(2)).await;
-    assert!(with > 1300, "{with} with shedding, {without} without");
+async fn nearly_all_capacity_is_useful_work_at_one_and_a_half_and_three_times_the_load() {
+    for offered in [1.5, 3.0] {
+        let share = useful_share(offered, Some(Shedding::default())).await;
+        assert!(share >= 0.95, "{share:.3} at {offered} x capacity");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_shedding_the_work_is_useless() {
+    let share = useful_share(3.0, None).await;
     assert!(
-        without < with / 2,
-        "{with} with shedding, {without} without"
+        share < 0.5,
+        "{share:.3}: then shedding would be for nothing"
     );
 }
 

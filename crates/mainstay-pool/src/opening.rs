@@ -1,0 +1,148 @@
+//! Why opening is rationed: a server that has just come back is stormed by every pool at once, and
+//! one that refuses is asked again and again by callers who cannot know better. How many connections
+//! are opened at once, when after a failure, and for whom, is decided here, never by a caller.
+
+use tokio::time::Instant;
+
+use crate::error::Cause;
+use crate::ledger::Ledger;
+use crate::orders::{Order, Orders};
+use crate::settings::{Delays, FASTEST_PACE, SLOWEST_PACE, sane};
+use crate::slots::Phase;
+use crate::waiters::Answer;
+
+/// Connecting fails at present: one attempt at a time, paced.
+pub(crate) struct Failing<E> {
+    /// `None` if the last attempt got no answer that could be turned into an error.
+    pub(crate) error: Option<E>,
+    /// Whether the connector called that error permanent.
+    pub(crate) permanent: bool,
+    pub(crate) not_before: Instant,
+    delays: Delays,
+}
+
+impl<C: Clone, E: Clone> Ledger<C, E> {
+    /// Why connecting fails at present, if it does.
+    pub(crate) fn failure(&self) -> Option<Cause<E>> {
+        let failing = self.failing.as_ref()?;
+        Some(match failing.error.clone() {
+            Some(error) if failing.permanent => Cause::Refused(error),
+            Some(error) => Cause::Unreachable(error),
+            None => Cause::Silent,
+        })
+    }
+
+    /// A connection was opened.
+    pub(crate) fn connected(
+        &mut self,
+        now: Instant,
+        index: usize,
+        connection: C,
+        orders: &mut Orders<C>,
+    ) {
+        self.totals.opened += 1;
+        self.failing = None;
+        let lifetime = self.lifetime();
+        let slot = self.slots.slot_mut(index);
+        // Whoever retired everything meanwhile meant this one too.
+        let ends = [slot.expires, lifetime.map(|lifetime| now + lifetime)];
+        slot.expires = ends.into_iter().flatten().min();
+        let replaces = slot.replaces.take();
+        if let Some((old, serial)) = replaces {
+            self.replacing -= 1;
+            self.supersede(now, old, serial, orders);
+        }
+        self.wake_upkeep_for(index, orders);
+        self.arrive(now, index, connection, orders);
+        self.settle(now, orders);
+    }
+
+    /// An attempt to connect failed, or its task was lost (then there is no error).
+    pub(crate) fn connect_failed(
+        &mut self,
+        now: Instant,
+        index: usize,
+        error: Option<E>,
+        permanent: bool,
+        orders: &mut Orders<C>,
+    ) {
+        self.totals.connect_failures += 1;
+        if let Some((old, serial)) = self.slots.slot_mut(index).replaces.take() {
+            self.replacing -= 1;
+            orders.push(Order::Upkeep);
+            if self.is_present(old, serial) {
+                self.slots.slot_mut(old).has_successor = false;
+            }
+        }
+        self.slots.shift(index, Phase::Vacant, now);
+        if let Some(error) = &error {
+            self.last_error = Some((error.clone(), now));
+        }
+        self.pace(now, error.clone(), permanent);
+        if let Some(error) = error.filter(|_| permanent) {
+            while let Some(key) = self.waiters.oldest() {
+                let waker = self.waiters.answer(key, Answer::Refused(error.clone()));
+                orders.extend(waker.map(Order::Wake));
+            }
+        }
+        self.settle(now, orders);
+    }
+
+    /// The connections that are to be open even if nobody needs them.
+    pub(crate) fn floor(&self) -> usize {
+        let minimum = if self.started {
+            self.settings.minimum
+        } else {
+            0
+        };
+        minimum.max(self.warm_target).min(self.settings.limit)
+    }
+
+    /// Brings one more connection under way, if limit and pacing allow.
+    pub(crate) fn open_one(&mut self, now: Instant, orders: &mut Orders<C>) -> Option<usize> {
+        let at_once = if self.failing.is_some() {
+            1
+        } else {
+            self.settings.max_connecting
+        };
+        if self.slots.in_use() >= self.settings.limit
+            || self.slots.count(Phase::Connecting) >= at_once
+        {
+            return None;
+        }
+        if let Some(at) = self.failing.as_ref().map(|failing| failing.not_before)
+            && now < at
+        {
+            self.wake_upkeep_by(Some(at), orders);
+            return None;
+        }
+        let wanted = self
+            .waiters
+            .oldest()
+            .and_then(|key| self.waiters.request(key).prefer);
+        let tag = wanted.unwrap_or_default();
+        let index = self.slots.occupy(now, self.generation, tag);
+        orders.push(Order::Connect { index, tag });
+        Some(index)
+    }
+
+    /// Starts or goes on with the pacing after a failed attempt.
+    fn pace(&mut self, now: Instant, error: Option<E>, permanent: bool) {
+        let (mut delays, earlier) = match self.failing.take() {
+            Some(failing) => (failing.delays, Some(failing.not_before)),
+            None => ((self.settings.pacing)(), None),
+        };
+        // Attempts that were under way together and fail together are one step, not many.
+        let not_before = earlier.filter(|at| now < *at).unwrap_or_else(|| {
+            // An iterator that has ended means: go on at the slowest pace there is.
+            let delay = delays.next().unwrap_or(SLOWEST_PACE);
+            now + sane(delay).max(FASTEST_PACE)
+        });
+        self.failing = Some(Failing {
+            error,
+            permanent,
+            not_before,
+            delays,
+        });
+    }
+}
