@@ -23,6 +23,7 @@ async fn everything(shop: &Shop, backend: &str) {
     goods_are_listed_and_added(shop).await;
     profiles_change(shop).await;
     input_is_checked(shop).await;
+    broken_bodies_name_the_field(shop).await;
     addresses_and_methods_are_checked(shop).await;
 }
 
@@ -258,6 +259,9 @@ async fn input_is_checked(shop: &Shop) {
             answer.text
         );
     }
+}
+
+async fn broken_bodies_name_the_field(shop: &Shop) {
     for (body, code, field) in [
         (
             r#"{"service_id": "one", "slot": "2099-01-01T10:00:00Z"}"#,
