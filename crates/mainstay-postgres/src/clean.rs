@@ -6,13 +6,19 @@ use crate::wire::TransactionState;
 use mainstay_core::backend::Lane;
 use mainstay_core::error::Report;
 use mainstay_core::{Deadline, Error, Kind, Result};
+use std::future::poll_fn;
 use std::io;
 use std::sync::{Arc, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 
 /// `CancelRequest`: the code that is no protocol version.
 const CANCEL_REQUEST: [u8; 4] = [0x04, 0xd2, 0x16, 0x2e];
+
+/// How long an abandoned preparation may go on before it is stopped.
+const PREPARATION_GRACE: Duration = Duration::from_millis(100);
 
 /// `DISCARD ALL` without `DEALLOCATE ALL`, which would take away statements that the driver itself
 /// has prepared and cannot forget; those that were prepared with SQL go by name.
@@ -58,6 +64,9 @@ impl Link {
                 "a session behind a pooler is not lent again after exclusive use",
             ));
         }
+        // A preparation that is stopped half-way leaves a statement that nobody can name. It takes no
+        // time unless its table is locked, and then it has not begun.
+        drop(tokio::time::timeout(PREPARATION_GRACE, self.see_orphans_off()).await);
         if abandoned && self.log.is_pending() {
             self.cancel(deadline).await?;
         }
@@ -99,13 +108,19 @@ impl Link {
     /// Waits for preparations whose callers went away, and drops what they prepared, which closes
     /// it on the server.
     async fn see_orphans_off(&self) {
-        let orphans =
-            std::mem::take(&mut *self.orphans.lock().unwrap_or_else(PoisonError::into_inner));
-        for orphan in orphans {
-            if let Err(error) = orphan.await {
+        poll_fn(|context| self.poll_orphans(context)).await;
+    }
+
+    /// They stay in the session until they are done: this wait may be dropped as well.
+    fn poll_orphans(&self, context: &mut Context<'_>) -> Poll<()> {
+        let mut orphans = self.orphans.lock().unwrap_or_else(PoisonError::into_inner);
+        while let Some(orphan) = orphans.last_mut() {
+            if let Err(error) = ready!(orphan.as_mut().poll(context)) {
                 tracing::trace!(%error, "an abandoned statement was not prepared");
             }
+            orphans.pop();
         }
+        Poll::Ready(())
     }
 
     /// Asks a server that does not report it (before PostgreSQL 14) whether the lane is in force.

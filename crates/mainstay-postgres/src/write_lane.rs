@@ -264,6 +264,10 @@ impl Link {
         let statements = sql::statements(text);
         let count = statements.len();
         let is_one_unit = self.is_in_transaction();
+        // A transaction that the user of an exclusive session began by hand is theirs to end.
+        if self.usage().transaction.is_some() {
+            refuse_transaction_control(&statements)?;
+        }
         for (index, statement) in statements.into_iter().enumerate() {
             refuse_unsendable(statement)?;
             let guarded = self.send_guarded(call.lane, self.client.batch_execute(statement));
@@ -273,6 +277,34 @@ impl Link {
         }
         Ok(())
     }
+}
+
+/// A script inside a transaction is a part of it: a migration that commits by itself would be
+/// applied without its record.
+fn refuse_transaction_control(statements: &[&str]) -> Result<()> {
+    for statement in statements {
+        let mut words = sql::tokens(statement).filter_map(|token| match token {
+            sql::Token::Word { name, .. } => Some(name),
+            _ => None,
+        });
+        let Some(keyword) = sql::first_keyword(statement) else {
+            continue;
+        };
+        let is_control = match &*keyword {
+            "begin" | "start" | "commit" | "end" | "abort" => true,
+            "rollback" => words.nth(1).is_none_or(|second| second != "to"),
+            "prepare" => words.nth(1).is_some_and(|second| second == "transaction"),
+            _ => false,
+        };
+        if is_control {
+            let message =
+                format!("`{keyword}` would end the transaction that this script is part of");
+            return Err(Report::new(Kind::SessionStatement, message)
+                .remedy("leave it out: the script is committed as a whole or not at all")
+                .into());
+        }
+    }
+    Ok(())
 }
 
 /// Says which of several statements it was. What ran before it has happened, unless a transaction

@@ -378,7 +378,8 @@ impl Connection for SpoiledConnection {
     }
 
     fn script<'a>(&'a self, text: &'a str, call: Call) -> BoxFuture<'a, Result<()>> {
-        self.honest.script(text, call)
+        let run = self.honest.script(text, call);
+        Box::pin(async { run.await.map_err(|error| self.lies.spoil_error(error)) })
     }
 
     fn begin(&self, begin: Begin, call: Call) -> BoxFuture<'_, Result<()>> {

@@ -87,6 +87,11 @@ fn laws_of_handles() -> Vec<Law> {
             Saboteur::error(permanent).and_presumption(Presumption::Unknown),
             no_commit_by_statement
         ),
+        law!(
+            a_script_is_part_of_its_transaction,
+            Saboteur::error(permanent),
+            no_commit_by_script
+        ),
     ]
 }
 
@@ -368,6 +373,29 @@ async fn no_commit_by_statement(subject: Subject) -> Verdict {
             .await;
         refused!(result, SessionStatement);
     }
+    Ok(())
+}
+
+async fn no_commit_by_script(subject: Subject) -> Verdict {
+    subject.items().await?;
+    for end in ["commit", "end", "rollback", "/* */ COMMIT", "begin"] {
+        let script = format!(
+            "insert into items (name) values ('a'); {end}; insert into items (name) values ('b');"
+        );
+        let result = subject
+            .db
+            .transaction(async |tx| tx.script(&script).await)
+            .await;
+        refused!(result, SessionStatement);
+        same!(subject.count().await?, 0);
+    }
+    let script = "insert into items (name) values ('a'); -- ; commit;\n\
+                  insert into items (name) values ('; commit; ');";
+    subject
+        .db
+        .transaction(async |tx| tx.script(script).await)
+        .await?;
+    same!(subject.count().await?, 2);
     Ok(())
 }
 
