@@ -132,7 +132,7 @@ async fn a_dropped_cursor_leaves_a_cleanable_connection() {
 async fn a_dropped_preparation_leaves_no_statement_on_the_server() {
     let home = Home::new().await;
     let conn = home.reader().await;
-    for number in 0..5 {
+    for number in 0..50 {
         let text = statement(&format!("select {number}"), ());
         let finished = poll_times(conn.run(&text, Want::Rows(1), read()), 1).await;
         assert!(!finished);
