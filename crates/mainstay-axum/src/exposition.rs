@@ -41,6 +41,8 @@ impl Metrics {
             return Ok(installed);
         }
         let recorder = PrometheusBuilder::new()
+            // OpenTelemetry's names as its own exporters translate them: `_seconds`, `_total`.
+            .with_recommended_naming(true)
             .set_buckets(&SECONDS)
             .map_err(InstallError::Build)?
             .set_buckets_for_metric(Matcher::Suffix("duration".to_owned()), &SECONDS)

@@ -63,7 +63,8 @@ impl Lanes {
             ),
             Layout::Split { readers } => {
                 let minimum = config.min_connections.saturating_sub(1);
-                let write = pool("write", 1, 1, Some(Lane::Write)).build();
+                let write =
+                    pool("write", 1, config.min_connections.min(1), Some(Lane::Write)).build();
                 (
                     pool("read", readers, minimum, Some(Lane::Read)).build(),
                     Some(write),
@@ -71,7 +72,7 @@ impl Lanes {
             }
             // The connection is the database: it is never idle for too long or too old.
             Layout::Single => {
-                let builder = pool("single", 1, 1, Some(Lane::Write));
+                let builder = pool("single", 1, 0, Some(Lane::Write));
                 (builder.idle_timeout(None).max_lifetime(None).build(), None)
             }
         };

@@ -116,10 +116,10 @@ async fn metrics_have_opentelemetrys_names_and_labels_with_few_values() {
         "# TYPE db_client_connection_count gauge",
         "# TYPE db_client_connection_max gauge",
         "# TYPE db_client_connection_pending_requests gauge",
-        "# TYPE db_client_connection_wait_time histogram",
-        "# TYPE db_client_connection_create_time histogram",
-        "# TYPE db_client_connection_use_time histogram",
-        "# TYPE db_client_operation_duration histogram",
+        "# TYPE db_client_connection_wait_time_seconds histogram",
+        "# TYPE db_client_connection_create_time_seconds histogram",
+        "# TYPE db_client_connection_use_time_seconds histogram",
+        "# TYPE db_client_operation_duration_seconds histogram",
         "db_client_connection_state=\"idle\"",
     ] {
         assert!(answer.text.contains(line), "{line}\n{}", answer.text);

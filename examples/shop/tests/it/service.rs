@@ -49,7 +49,7 @@ async fn operators_are_answered(shop: &Shop, backend: &str) {
     let metrics = shop.get("/metrics", "").await.text;
     for name in [
         "db_client_connection_count{",
-        "db_client_operation_duration_bucket{",
+        "db_client_operation_duration_seconds_bucket{",
     ] {
         assert!(metrics.contains(name), "{name}\n{metrics}");
     }
