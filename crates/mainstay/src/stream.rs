@@ -17,6 +17,7 @@ use std::panic::Location;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
 /// The most texts whose missing columns were told; beyond that the warnings repeat.
@@ -70,7 +71,12 @@ impl Strictness<'_> {
 /// before the first row only; after that it is an error, because rows that were handed out cannot be
 /// taken back. The configured timeout bounds the wait for every batch of rows; the time that the
 /// reader takes between rows is its own.
+///
+/// Nothing is sent before the first row is asked for; until then `timeout` and `write` may be added.
+#[must_use = "a stream does nothing until its rows are asked for"]
 pub struct Fetch<T> {
+    /// `None` once the rows have been asked for.
+    opening: Option<Opening>,
     rows: BoxStream<'static, Result<T>>,
 }
 
@@ -80,15 +86,37 @@ impl<T> std::fmt::Debug for Fetch<T> {
     }
 }
 
-impl<T> futures_util::Stream for Fetch<T> {
+impl<T: DeserializeOwned + Send + 'static> futures_util::Stream for Fetch<T> {
     type Item = Result<T>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<T>>> {
+        if let Some(opening) = self.opening.take() {
+            self.rows = opening.rows();
+        }
         self.rows.poll_next_unpin(context)
     }
 }
 
 impl<T> Fetch<T> {
+    /// Bounds the wait for each batch of rows. A deadline of the handle that ends earlier stays in
+    /// force.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        if let Some(opening) = &mut self.opening {
+            opening.options.timeout = Some(timeout);
+        }
+        self
+    }
+
+    /// Forces the write lane.
+    pub fn write(mut self) -> Self {
+        if let Some(opening) = &mut self.opening {
+            opening.options.write = true;
+        }
+        self
+    }
+}
+
+impl<T: DeserializeOwned + Send + 'static> Fetch<T> {
     /// The next row, for those who want no stream trait.
     ///
     /// # Errors
@@ -99,7 +127,7 @@ impl<T> Fetch<T> {
     ///
     /// Safe: a row that was not handed out stays for the next call.
     pub async fn next(&mut self) -> Result<Option<T>> {
-        self.rows.next().await.transpose()
+        StreamExt::next(self).await.transpose()
     }
 }
 
@@ -134,11 +162,10 @@ impl Database {
             options,
             deadline: self.own_deadline(),
         };
-        let rows = stream::once(opening.open::<T>()).flat_map(|opened| match opened {
-            Ok(reading) => reading.rows::<T>().boxed(),
-            Err(error) => stream::once(async { Err(error) }).boxed(),
-        });
-        Fetch { rows: rows.boxed() }
+        Fetch {
+            opening: Some(opening),
+            rows: stream::empty().boxed(),
+        }
     }
 }
 
@@ -156,18 +183,29 @@ struct Reading {
     cursor: Box<dyn Cursor>,
     /// Held so that the connection comes back when the reading ends.
     lease: PoolLease,
+    timeout: Option<Duration>,
     deadline: Option<Deadline>,
     batch: std::vec::IntoIter<Row>,
     lane: Lane,
     ended: bool,
 }
 
-fn until(engine: &Engine, deadline: Option<Deadline>) -> Deadline {
-    let patience = Deadline::from_now(engine.config.timeout);
+/// Until when one batch is waited for.
+fn until(engine: &Engine, timeout: Option<Duration>, deadline: Option<Deadline>) -> Deadline {
+    let patience = Deadline::from_now(timeout.unwrap_or(engine.config.timeout));
     deadline.map_or(patience, |deadline| deadline.earliest(patience))
 }
 
 impl Opening {
+    fn rows<T: DeserializeOwned + Send + 'static>(self) -> BoxStream<'static, Result<T>> {
+        let opened = stream::once(self.open::<T>());
+        let rows = opened.flat_map(|opened| match opened {
+            Ok(reading) => reading.rows::<T>().boxed(),
+            Err(error) => stream::once(async { Err(error) }).boxed(),
+        });
+        rows.boxed()
+    }
+
     async fn open<T: DeserializeOwned>(self) -> Result<Reading> {
         let Self {
             engine,
@@ -177,7 +215,7 @@ impl Opening {
             deadline,
         } = self;
         let statement = Statement::new(text, params?)?;
-        let patience = until(&engine, deadline);
+        let patience = until(&engine, options.timeout, deadline);
         let mut attempts = Attempts::new(&engine.retrier, patience);
         let (lease, cursor, batch, lane) = loop {
             match first_batch(&engine, &statement, options, patience).await {
@@ -205,6 +243,7 @@ impl Opening {
             engine,
             cursor,
             lease,
+            timeout: options.timeout,
             deadline,
             batch,
             lane,
@@ -268,7 +307,7 @@ impl Reading {
             if self.ended {
                 return Ok(None);
             }
-            let deadline = until(&self.engine, self.deadline);
+            let deadline = until(&self.engine, self.timeout, self.deadline);
             let next = timeout_at(deadline.instant(), self.cursor.next_batch());
             match next
                 .await

@@ -172,6 +172,11 @@ async fn a_transaction_dropped_at_any_poll_leaves_nothing_behind() {
 
 #[tokio::test(start_paused = true)]
 async fn every_other_call_dropped_at_any_poll_leaves_nothing_behind() {
+    let files = [(
+        "1_a.sql".to_owned(),
+        "create table a (x integer)".to_owned(),
+    )];
+    let migrations = mainstay::migrate::Migrations::from_files(files).unwrap();
     for times in 0..20 {
         let script = Script::new([]);
         let db = script.database(|_| {});
@@ -181,6 +186,12 @@ async fn every_other_call_dropped_at_any_poll_leaves_nothing_behind() {
         poll_times(db.batch([mainstay::statement("insert a", ())]), times).await;
         poll_times(db.health(), times).await;
         poll_times(db.info(), times).await;
+        poll_times(db.create(), times).await;
+        poll_times(db.erase(), times).await;
+        poll_times(db.migrate(&migrations), times).await;
+        poll_times(db.migration_status(&migrations), times).await;
+        poll_times(db.backup("copy".as_ref(), &|_, _| {}), times).await;
+        poll_times(db.fetch::<i64>("select 1", ()).next(), times).await;
         is_whole(&db).await;
     }
 }
@@ -196,4 +207,20 @@ async fn a_dropped_savepoint_ends_the_transaction() {
     assert_eq!(error.kind(), Kind::TransactionOver);
     assert!(tx.commit().await.is_err());
     assert_eq!(script.count("commit"), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dropped_close_leaves_the_handle_closed() {
+    for times in 0..10 {
+        let script = Script::new([]);
+        let db = script.database(|_| {});
+        db.execute("select 1", ()).await.unwrap();
+        poll_times(db.close(), times).await;
+        if times > 0 {
+            assert_eq!(
+                db.execute("select 1", ()).await.unwrap_err().kind(),
+                Kind::Closed
+            );
+        }
+    }
 }
