@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::task;
 use tokio::time::{Instant, sleep_until};
 
-use crate::connector::Connector;
+use crate::connector::{Condition, Connector};
 use crate::error::{AcquireError, Cause};
 use crate::lease::Lease;
 use crate::ledger::Offer;
@@ -25,14 +25,17 @@ type AnswerOf<K> = Answer<Kept<K>, <K as Connector>::Error>;
 type ErrorOf<K> = AcquireError<<K as Connector>::Error>;
 
 /// What a caller holds: a lease, or a place.
-pub(crate) trait Hold<K: Connector>: Sized {
+pub(crate) trait Hold<K: Connector>: Sized + Send {
     const USE: Use;
 
     fn hold(lender: &Arc<Lender<K>>, grant: GrantOf<K>, by: &Request, now: Instant) -> Self;
 
     /// Looks once more at a connection that nobody waited for: a server that went away has often
     /// been noticed by then, and noticing costs nothing.
-    fn if_fit(self) -> Option<Self>;
+    fn is_fit(&self) -> bool;
+
+    /// Gives it back as if it had never been given.
+    fn reject(self);
 }
 
 impl<K: Connector> Hold<K> for Lease<K> {
@@ -42,8 +45,12 @@ impl<K: Connector> Hold<K> for Lease<K> {
         Self::new(lender.claim(grant.index), grant.connection, by.site, now)
     }
 
-    fn if_fit(self) -> Option<Self> {
-        self.if_clean()
+    fn is_fit(&self) -> bool {
+        self.condition() == Condition::Clean
+    }
+
+    fn reject(self) {
+        self.give_back_unused();
     }
 }
 
@@ -54,47 +61,53 @@ impl<K: Connector> Hold<K> for Place<K> {
         Self::new(lender, grant, by.site, now)
     }
 
-    fn if_fit(self) -> Option<Self> {
-        self.unless_broken()
+    fn is_fit(&self) -> bool {
+        // Unanswered statements of others look dirty.
+        self.condition() != Condition::Broken
+    }
+
+    fn reject(self) {
+        self.leave_unused();
     }
 }
 
 /// Waits for a connection, or a place on one, until the deadline of the request.
-pub(crate) async fn acquire<K: Connector, H: Hold<K>>(
+///
+/// A block and not an `async fn`, which would move its arguments once more on the first poll.
+pub(crate) fn acquire<K: Connector, H: Hold<K>>(
     lender: &Arc<Lender<K>>,
     mut request: Request,
-) -> Result<H, ErrorOf<K>> {
-    if !lender.has_runtime() {
-        let ledger = lender.ledger();
-        return Err(ledger.explain(Instant::now(), Cause::NoRuntime, Duration::ZERO));
-    }
+) -> impl Future<Output = Result<H, ErrorOf<K>>> + Send + use<'_, K, H> {
     request.wanted = H::USE;
-    request.task = task::try_id();
-    loop {
-        let now = Instant::now();
-        let offer = lender.visit_at(now, |ledger, now, orders| {
-            match ledger.request(now, request, orders) {
-                Offer::Refuse(cause) => Err(ledger.explain(now, cause, Duration::ZERO)),
-                offer => Ok(offer),
-            }
-        });
-        match offer? {
-            Offer::Lend(grant) => {
-                if let Some(held) = H::hold(lender, grant, &request, now).if_fit() {
-                    lender.report(|| Event::Waited(Duration::ZERO));
-                    return Ok(held);
+    async move {
+        if !lender.has_runtime() {
+            let ledger = lender.ledger();
+            return Err(ledger.explain(Instant::now(), Cause::NoRuntime, Duration::ZERO));
+        }
+        request.task = task::try_id();
+        loop {
+            let now = Instant::now();
+            let offer = lender.visit_at(now, |ledger, now, orders| {
+                ledger.request(now, &request, orders)
+            });
+            match offer {
+                Offer::Lend(grant) => {
+                    let held = H::hold(lender, grant, &request, now);
+                    if held.is_fit() {
+                        lender.report(|| Event::Waited(Duration::ZERO));
+                        return Ok(held);
+                    }
+                    // That one had died while it was idle; there is the next one, or the queue.
+                    held.reject();
                 }
-                // That one had died while it was idle; there is the next one, or the queue.
-            }
-            Offer::Queue(key) => {
-                let turn = Turn {
-                    lender: Arc::clone(lender),
-                    key: Some(key),
-                };
-                return wait(turn, &request, now).await;
-            }
-            Offer::Refuse(cause) => {
-                return Err(lender.ledger().explain(now, cause, Duration::ZERO));
+                Offer::Queue(key) => {
+                    let turn = Turn {
+                        lender: Arc::clone(lender),
+                        key: Some(key),
+                    };
+                    return wait(turn, &request, now).await;
+                }
+                Offer::Refuse(error) => return Err(*error),
             }
         }
     }
@@ -110,9 +123,11 @@ pub(crate) fn try_acquire<K: Connector>(
         let grant = lender.visit_at(now, |ledger, now, orders| {
             ledger.lend_idle(now, request, orders)
         })?;
-        if let Some(lease) = Lease::hold(lender, grant, request, now).if_clean() {
+        let lease = Lease::hold(lender, grant, request, now);
+        if lease.is_fit() {
             return Some(lease);
         }
+        lease.reject();
     }
 }
 

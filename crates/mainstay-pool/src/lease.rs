@@ -42,18 +42,20 @@ impl<K: Connector> Lease<K> {
         }
     }
 
-    /// Goes back at once, as if it had never been given, if the connection is not clean.
-    pub(crate) fn if_clean(mut self) -> Option<Self> {
-        let condition = self.claim.lender.connector.condition(&self);
-        if condition == Condition::Clean {
-            return Some(self);
-        }
-        let connection = self.connection.take()?;
+    pub(crate) fn condition(&self) -> Condition {
+        self.claim.lender.connector.condition(self)
+    }
+
+    /// Goes back as if it had never been given.
+    pub(crate) fn give_back_unused(mut self) {
+        let condition = self.condition();
+        let Some(connection) = self.connection.take() else {
+            return;
+        };
         self.claim.settle(|ledger, index, now, orders| {
             ledger.totals.acquired -= 1;
             ledger.give_back(now, index, connection, condition, orders);
         });
-        None
     }
 
     /// Takes the connection out of the pool for good; its slot is free at once.

@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::connector::{CloseReason, Condition, Tag};
-use crate::error::{Cause, ShedReason};
+use crate::error::{AcquireError, Cause, ShedReason};
 use crate::observer::Event;
 use crate::opening::Failing;
 use crate::orders::{Order, Orders};
@@ -57,7 +57,8 @@ pub(crate) struct Ledger<C, E> {
 pub(crate) enum Offer<C, E> {
     Lend(Grant<C>),
     Queue(Key),
-    Refuse(Cause<E>),
+    /// Boxed: the way of those who get something should not carry the room for a reason.
+    Refuse(Box<AcquireError<E>>),
 }
 
 impl<C: Clone, E: Clone> Ledger<C, E> {
@@ -91,38 +92,42 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
     pub(crate) fn request(
         &mut self,
         now: Instant,
-        request: Request,
+        request: &Request,
         orders: &mut Orders<C>,
     ) -> Offer<C, E> {
         self.started = true;
         if request.wanted == Use::Shared {
-            if let Some(grant) = self.take_place(now, &request, orders) {
+            if let Some(grant) = self.take_place(now, request, orders) {
                 self.watch_long_hold(now, orders);
                 return Offer::Lend(grant);
             }
-        } else if let Some(grant) = self.lend_idle(now, &request, orders) {
+        } else if let Some(grant) = self.lend_idle(now, request, orders) {
             return Offer::Lend(grant);
         }
         if self.closed {
-            return Offer::Refuse(Cause::Closed);
+            return self.refuse(now, Cause::Closed);
         }
         if request.deadline <= now {
             self.totals.timeouts += 1;
-            return Offer::Refuse(self.cause_of_timeout());
+            return self.refuse(now, self.cause_of_timeout());
         }
         if self.waiters.taken() >= self.settings.max_waiters {
             self.totals.shed += 1;
             orders.push(Order::Tell(Event::Shed(ShedReason::Overflow)));
-            return Offer::Refuse(Cause::Overflow);
+            return self.refuse(now, Cause::Overflow);
         }
-        self.warn_of_nesting(&request, orders);
-        let key = self.waiters.join(now, request);
+        self.warn_of_nesting(request, orders);
+        let key = self.waiters.join(now, *request);
         self.settle(now, orders);
         if let Some(shedder) = &mut self.shedder {
             let at = shedder.on_join(now, self.waiters.waiting());
             self.wake_upkeep_by(at, orders);
         }
         Offer::Queue(key)
+    }
+
+    fn refuse(&self, now: Instant, cause: Cause<E>) -> Offer<C, E> {
+        Offer::Refuse(Box::new(self.explain(now, cause, Duration::ZERO)))
     }
 
     /// Lends an idle connection that needs no check, unless somebody is before the caller.
@@ -311,7 +316,8 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
             self.serve(now, key, index, connection, orders);
             return;
         }
-        self.slots.push_idle(index, connection, now);
+        let window = self.settings.check_after_idle;
+        self.slots.push_idle(index, connection, now, window);
         if let Some(rest) = self.settings.longest_rest() {
             self.wake_upkeep_by(Some(now + rest), orders);
         }
@@ -496,11 +502,8 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
         prefer: Option<Tag>,
         orders: &mut Orders<C>,
     ) -> Option<usize> {
-        let window = self.settings.check_after_idle;
+        let fresh = |slot: &Slot<C>| !slot.suspect && now < slot.fresh_until;
         loop {
-            let fresh = |slot: &Slot<C>| {
-                !slot.suspect && now.saturating_duration_since(slot.last_seen()) < window
-            };
             let height = prefer
                 .and_then(|tag| self.slots.highest(|slot| slot.tag == tag && fresh(slot)))
                 .or_else(|| self.slots.highest(fresh))?;
@@ -514,6 +517,9 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
     /// Whose turn it is, after those who cannot be served in time were refused.
     fn next_waiter(&mut self, now: Instant, orders: &mut Orders<C>) -> Option<Key> {
         self.shed(now, true, orders);
+        if self.waiters.waiting() == 0 {
+            return None;
+        }
         self.waiters.oldest()
     }
 

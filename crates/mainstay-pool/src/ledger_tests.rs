@@ -24,7 +24,7 @@ fn ledger(limit: usize) -> Ledger<u32, &'static str> {
 
 /// Asks, and expects to be queued.
 fn queue(ledger: &mut Ledger<u32, &'static str>, now: Instant, orders: &mut Orders<u32>) -> Key {
-    match ledger.request(now, Request::until(now + SECOND), orders) {
+    match ledger.request(now, &Request::until(now + SECOND), orders) {
         Offer::Queue(key) => key,
         Offer::Lend(..) | Offer::Refuse(_) => panic!("there was nothing to lend"),
     }
@@ -65,7 +65,7 @@ fn clean_return_orders_nothing_once_the_upkeep_is_set() {
     orders.clear();
     for n in 1..1000 {
         let now = now + Duration::from_micros(n);
-        let offer = ledger.request(now, Request::until(now), &mut orders);
+        let offer = ledger.request(now, &Request::until(now), &mut orders);
         assert!(matches!(offer, Offer::Lend(grant) if grant.connection == 42));
         ledger.give_back(now, 0, 42, Condition::Clean, &mut orders);
     }

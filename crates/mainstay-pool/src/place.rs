@@ -45,14 +45,13 @@ impl<K: Connector> Place<K> {
         }
     }
 
-    /// Leaves at once if the connection turns out to be broken; nobody else is seated on it then.
-    pub(crate) fn unless_broken(mut self) -> Option<Self> {
-        let condition = self.leaving.lender.connector.condition(&self);
-        if condition == Condition::Broken {
-            self.leaving.unused = true;
-            return None;
-        }
-        Some(self)
+    pub(crate) fn condition(&self) -> Condition {
+        self.leaving.lender.connector.condition(self)
+    }
+
+    /// Leaves as if the place had never been given; nobody else is seated on the connection then.
+    pub(crate) fn leave_unused(mut self) {
+        self.leaving.unused = true;
     }
 
     /// Remembers a setting that the connection has from now on, and lets those on it who prefer it.
@@ -118,7 +117,7 @@ impl<K: Connector> Drop for Place<K> {
             return;
         }
         // If judging panics, the place is left with `Broken`.
-        self.leaving.condition = self.leaving.lender.connector.condition(self);
+        self.leaving.condition = self.condition();
         let (held, site) = (self.since.elapsed(), self.site);
         self.leaving.lender.report(|| Event::Held { held, site });
     }

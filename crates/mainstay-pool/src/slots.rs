@@ -4,6 +4,7 @@
 
 use std::collections::VecDeque;
 use std::panic::Location;
+use std::time::Duration;
 
 use tokio::task;
 use tokio::time::Instant;
@@ -55,6 +56,9 @@ pub(crate) struct Slot<C> {
     pub(crate) since: Instant,
     /// When the connection was last known to answer, if that was after the phase began.
     pub(crate) proven: Instant,
+    /// Until when it may be lent without a check; set when it becomes idle, because comparing is
+    /// cheaper than subtracting and happens on every acquire.
+    pub(crate) fresh_until: Instant,
     /// Since when it was idle before it was taken out of the stack for a keep-alive check.
     pub(crate) rested: Option<Instant>,
     /// When the connection ends, fixed at birth.
@@ -159,6 +163,7 @@ impl<C> Slots<C> {
             generation,
             since: now,
             proven: now,
+            fresh_until: now,
             rested: None,
             expires: None,
             tag,
@@ -207,9 +212,17 @@ impl<C> Slots<C> {
     }
 
     /// Puts a connection on top of the stack, or back to where a keep-alive check took it from.
-    pub(crate) fn push_idle(&mut self, index: usize, connection: C, now: Instant) {
+    /// For the length of the window it needs no check.
+    pub(crate) fn push_idle(
+        &mut self,
+        index: usize,
+        connection: C,
+        now: Instant,
+        window: Duration,
+    ) {
         self.shift(index, Phase::Idle, now);
         let slot = &mut self.slots[index];
+        slot.fresh_until = now + window;
         slot.connection = Some(connection);
         let Some(since) = slot.rested.take() else {
             self.stack.push(index);

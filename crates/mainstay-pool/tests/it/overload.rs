@@ -47,14 +47,11 @@ async fn useful_share(offered: f64, shedding: Option<Shedding>) -> f64 {
         }));
         arrival += gap.mul_f64(-random.f64().max(f64::MIN_POSITIVE).ln());
     }
-    let (mut work, mut useful) = (Duration::ZERO, Duration::ZERO);
+    let mut useful = Duration::ZERO;
     for call in calls {
         let (held, in_time) = call.await.unwrap();
-        let held = held.unwrap_or_default();
-        work += held;
-        useful += if in_time { held } else { Duration::ZERO };
+        useful += held.filter(|_| in_time).unwrap_or_default();
     }
-    println!("{offered} x capacity: worked {work:?}, of use {useful:?}");
     // To the end of the last call, so that what was begun in time and ended later counts on both sides.
     useful.div_duration_f64(begun.elapsed() * CONNECTIONS as u32)
 }
