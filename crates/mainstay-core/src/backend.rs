@@ -8,6 +8,8 @@
 //! types do not change with the database. One boxed future a statement is the price, small beside
 //! the statement itself.
 
+mod keyword;
+
 use crate::row::{Columns, Row};
 use crate::{Deadline, Error, Result, Statement};
 use std::any::Any;

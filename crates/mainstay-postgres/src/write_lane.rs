@@ -15,75 +15,10 @@ use std::sync::Arc;
 
 /// Says what the first keyword alone tells.
 pub(crate) fn presume(text: &str) -> Presumption {
-    let Some(keyword) = sql::first_keyword(text) else {
-        return Presumption::Unknown;
-    };
-    if let Some(session) = SESSION.iter().find(|word| **word == keyword) {
-        return Presumption::Session(session);
-    }
-    if WRITES.contains(&&*keyword) {
-        Presumption::Writes
-    } else {
-        Presumption::Unknown
-    }
+    sql::first_keyword(text).map_or(Presumption::Unknown, |keyword| {
+        Presumption::of_keyword(&keyword)
+    })
 }
-
-/// They change the session or the transaction, and the next caller would feel it.
-const SESSION: [&str; 24] = [
-    "set",
-    "reset",
-    "discard",
-    "listen",
-    "unlisten",
-    "prepare",
-    "execute",
-    "deallocate",
-    "begin",
-    "start",
-    "commit",
-    "end",
-    "rollback",
-    "abort",
-    "savepoint",
-    "release",
-    "lock",
-    "declare",
-    "fetch",
-    "move",
-    "close",
-    "load",
-    "attach",
-    "detach",
-];
-
-/// They write, or may.
-const WRITES: [&str; 25] = [
-    "insert",
-    "update",
-    "delete",
-    "merge",
-    "truncate",
-    "create",
-    "alter",
-    "drop",
-    "comment",
-    "grant",
-    "revoke",
-    "do",
-    "call",
-    "copy",
-    "refresh",
-    "reindex",
-    "cluster",
-    "analyze",
-    "replace",
-    "vacuum",
-    "checkpoint",
-    "notify",
-    "import",
-    "security",
-    "reassign",
-];
 
 impl Link {
     /// Runs statements as one transaction in one flight.

@@ -1,77 +1,10 @@
-//! What the first keyword tells.
-//!
-//! Most texts say at once that they write, and some ask for what a one-shot call may not do: to
-//! change a session that somebody else uses next. Everything else is asked of the database itself,
-//! because nobody can tell a read from a write by looking at the text.
+//! The first keyword of a text, behind comments and whatever else may stand before it.
 
 use mainstay_core::backend::Presumption;
 
-/// Statements that change the session or the transaction. PostgreSQL's are here too, so that a text
-/// is refused by its name on both databases and not as a syntax error on one.
-const SESSION: [&str; 25] = [
-    "set",
-    "reset",
-    "discard",
-    "listen",
-    "unlisten",
-    "prepare",
-    "execute",
-    "deallocate",
-    "begin",
-    "start",
-    "commit",
-    "end",
-    "rollback",
-    "abort",
-    "savepoint",
-    "release",
-    "lock",
-    "declare",
-    "fetch",
-    "move",
-    "close",
-    "load",
-    "attach",
-    "detach",
-    "pragma",
-];
-
-/// `vacuum` cannot run in a transaction, and a checkpoint changes nothing of the session.
-const WRITES: [&str; 21] = [
-    "insert",
-    "update",
-    "delete",
-    "merge",
-    "truncate",
-    "create",
-    "alter",
-    "drop",
-    "comment",
-    "grant",
-    "revoke",
-    "do",
-    "call",
-    "copy",
-    "refresh",
-    "reindex",
-    "cluster",
-    "analyze",
-    "replace",
-    "vacuum",
-    "checkpoint",
-];
-
 /// Says what the text alone tells.
 pub(crate) fn presume(text: &str) -> Presumption {
-    let first = first_word(text);
-    let is_first = |keyword: &&&str| keyword.eq_ignore_ascii_case(first);
-    if let Some(&keyword) = SESSION.iter().find(is_first) {
-        return Presumption::Session(keyword);
-    }
-    match WRITES.iter().find(is_first) {
-        Some(_) => Presumption::Writes,
-        None => Presumption::Unknown,
-    }
+    Presumption::of_keyword(first_word(text))
 }
 
 /// Whether the text holds no statement at all.
