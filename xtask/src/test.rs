@@ -24,7 +24,7 @@ pub(crate) fn run(root: &Path, arguments: &[String]) -> bool {
         return false;
     };
     println!("PostgreSQL: {}", directory.display());
-    let mut test = vec!["cargo", "test", "--workspace"];
+    let mut test = vec!["cargo", "test", "--workspace", "--no-fail-fast"];
     test.extend(arguments.iter().map(String::as_str));
     shown(root, &test, &[])
 }
