@@ -13,6 +13,9 @@ use std::time::Duration;
 const REST_FIRST: Duration = Duration::from_millis(100);
 const REST_MAX: Duration = Duration::from_secs(2);
 
+/// The code of a database that does not exist.
+const NO_DATABASE: &str = "P1003";
+
 /// What clients read until the shop is ready.
 pub(crate) const WAITING: &str = "the shop is starting and waits for its database";
 
@@ -20,12 +23,18 @@ pub(crate) const WAITING: &str = "the shop is starting and waits for its databas
 pub(crate) async fn prepare(db: &Database, readiness: &Readiness) -> Result<()> {
     let migrations = mainstay::embed_migrations!("$CARGO_MANIFEST_DIR/migrations")?;
     let mut rest = REST_FIRST;
+    let mut created = false;
     loop {
         match attempt(db, &migrations).await {
             Ok(()) => {
                 readiness.ready();
                 tracing::info!(target = db.target(), "the shop is ready");
                 return Ok(());
+            }
+            // The server is there and the database is not: a first start.
+            Err(error) if error.code() == Some(NO_DATABASE) && !created => {
+                created = db.create().await?;
+                tracing::info!(target = db.target(), "the shop created its database");
             }
             Err(error) if is_lasting(&error) => return Err(error),
             Err(error) => {

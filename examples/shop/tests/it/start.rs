@@ -46,6 +46,19 @@ async fn shops_that_start_together_on_one_database_fill_it_once() {
     assert_eq!(listed["items"].as_array().unwrap().len(), 4);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_does_not_exist_yet_is_created() {
+    let database = mainstay_testkit::database().await.unwrap();
+    let name = format!("{}_new", database.name());
+    let shop = Shop::start(&database.cluster().url_for(&name)).await;
+    shop.becomes_healthy().await;
+    assert!(
+        shop.log().contains("the shop created its database"),
+        "{}",
+        shop.log()
+    );
+}
+
 #[tokio::test]
 async fn it_starts_while_postgres_is_down_and_serves_when_it_is_up() {
     let cluster = tokio::task::spawn_blocking(Cluster::start)
@@ -99,7 +112,6 @@ async fn what_cannot_be_cured_by_waiting_ends_it_with_one_clear_line() {
         .unwrap();
     let (_, password) = cluster.credentials();
     let wrong_password = cluster.url().replace(password, "hunter2");
-    let no_database = cluster.url_for("atlantis");
     let nobody = "postgres://a:hunter2@127.0.0.1:1/x?conection_limit=3";
     for (url, code, part) in [
         ("prisma://x", 2, "prisma://"),
@@ -108,7 +120,6 @@ async fn what_cannot_be_cured_by_waiting_ends_it_with_one_clear_line() {
         ("file:./shop.db?connection_limit=0", 2, "connection_limit"),
         ("file:.", 1, "directory"),
         (&wrong_password, 1, "password"),
-        (&no_database, 1, "atlantis"),
     ] {
         let directory = tempfile::tempdir().unwrap();
         let mut child = program(&directory, url).spawn().unwrap();
