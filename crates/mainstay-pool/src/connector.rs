@@ -78,7 +78,9 @@ pub trait Connector: Send + Sync + 'static {
         tag: Tag,
     ) -> impl Future<Output = Result<Self::Connection, Self::Error>> + Send;
 
-    /// Judges a connection from what is known already: no I/O, no waiting.
+    /// Judges a connection from what is known already: no I/O, no waiting. A shared connection is
+    /// also judged while others use it; then only `Broken` counts, and the last one to leave has it
+    /// judged again.
     fn condition(&self, connection: &Self::Connection) -> Condition;
 
     /// Asks whether the other side still answers. Bounded by the check timeout.

@@ -91,6 +91,32 @@ async fn lifetimes_are_spread_and_replaced_before_their_end() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn no_second_replaces_more_than_a_fifth_of_fifty_that_were_opened_together() {
+    for (seed, limit) in (0..20).map(|seed| (seed, if seed % 2 == 0 { 50 } else { 60 })) {
+        let script = Script::default();
+        script.books().record_times = true;
+        let pool = script
+            .pool()
+            .limit(limit)
+            .minimum(50)
+            .idle_timeout(None)
+            .keep_alive(None)
+            .max_lifetime(secs(60))
+            .seed(seed)
+            .build();
+        pool.warm(within(secs(5))).await.unwrap();
+        pass(secs(80)).await;
+        let mut ends = script.seen().closed_at;
+        assert!(ends.len() >= 50 && pool.status().idle >= 49, "seed {seed}");
+        ends.sort_unstable();
+        for (n, end) in ends.iter().enumerate() {
+            let within_a_second = ends[n..].iter().take_while(|at| **at - *end < secs(1));
+            assert!(within_a_second.count() <= 10, "seed {seed}: {ends:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn at_the_limit_the_old_one_is_closed_and_then_a_new_one_opened() {
     let script = Script::default();
     let pool = script
