@@ -265,8 +265,10 @@ pub struct Info {
     pub max_connections: Option<u64>,
     /// Size of the database in bytes.
     pub size_bytes: u64,
-    /// Rows by table, sorted by name: counted on SQLite, the planner's estimate on PostgreSQL.
+    /// Rows by table, sorted by name.
     pub tables: Vec<(String, u64)>,
+    /// Whether the rows are the server's estimates (PostgreSQL) or were counted (SQLite).
+    pub rows_are_estimates: bool,
 }
 
 /// What a finished backup tells.

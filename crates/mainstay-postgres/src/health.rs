@@ -60,6 +60,7 @@ impl Link {
                 .push((self.column(leg, row, 0)?, count(self.column(leg, row, 1)?)));
         }
         info.tables.sort();
+        info.rows_are_estimates = true;
         Ok(info)
     }
 

@@ -27,6 +27,7 @@ struct Server {
     max_connections: Option<u64>,
     size_bytes: u64,
     tables: Vec<Table>,
+    rows_are_estimates: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -118,6 +119,7 @@ impl Told {
                 max_connections: info.max_connections,
                 size_bytes: info.size_bytes,
                 tables,
+                rows_are_estimates: info.rows_are_estimates,
             },
             migrations: History {
                 directory: directory.display().to_string(),
@@ -211,7 +213,9 @@ impl Server {
             .max()
             .unwrap_or(0);
         for Table { name, rows } in &self.tables {
+            let about = if self.rows_are_estimates { "about " } else { "" };
             let rows = counted(usize::try_from(*rows).unwrap_or(usize::MAX), "row");
+            let rows = format!("{about}{rows}");
             page.item(Paint::Plain, &format!("{name:<width$}"), &rows);
         }
     }
