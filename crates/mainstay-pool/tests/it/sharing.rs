@@ -242,6 +242,22 @@ async fn setting_of_a_shared_connection_is_kept_while_others_rely_on_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn waiter_that_does_not_fit_beside_the_others_is_brought_its_own() {
+    let script = Script::default();
+    let pool = script.pool().limit(2).minimum(2).active(1).build();
+    pool.warm(within(secs(1))).await.unwrap();
+    pass(secs(2)).await; // both need a check now
+    script.checks([Step::Take(millis(10)), Step::Take(millis(10))]);
+    let request = |tag| Request::until(within(secs(1))).prefer(Tag(tag));
+    let mut first = Box::pin(pool.acquire_place(request(0)));
+    let mut second = Box::pin(pool.acquire_place(request(1)));
+    assert!(waits(&mut first).await && waits(&mut second).await);
+    assert_eq!(pool.status().checking, 1, "one would do for both");
+    let (first, second) = (first.await.unwrap(), second.await.unwrap());
+    assert_ne!(first.number, second.number);
+}
+
+#[tokio::test(start_paused = true)]
 async fn place_has_the_deadline_and_the_reasons_of_a_lease() {
     let script = Script::default();
     let pool = script.pool().limit(1).depth(1).build();
