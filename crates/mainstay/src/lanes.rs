@@ -2,7 +2,7 @@
 
 use crate::connector::{self, CHECK_TIMEOUT, CLEAN_TIMEOUT, CLOSE_TIMEOUT, Connector, Shell};
 use crate::gate::Gate;
-use mainstay_core::backend::{Backend, Connection, Lane, Layout};
+use mainstay_core::backend::{Backend, Connection, Lane, Layout, System};
 use mainstay_core::error::Report;
 use mainstay_core::{Class, Config, Deadline, Error, Evidence, Kind, Result};
 use mainstay_pool::{AcquireError, Cause, Observer, Pool, Request};
@@ -51,6 +51,10 @@ impl Lanes {
                 .max_waiters(config.max_waiters)
                 .pacing(reconnect_pacing)
                 .observer(Arc::clone(observer));
+            // A handle of an embedded database cannot fall silent, and asking it keeps nothing alive.
+            if backend.system() == System::Sqlite {
+                builder = builder.keep_alive(None);
+            }
             if let Some(limit) = config.long_hold {
                 builder = builder.long_hold(limit);
             }
