@@ -32,9 +32,10 @@ async fn handler(State(db): State<Database>, body: String) -> String {
 async fn closures_that_borrow_compile_in_handlers_and_in_spawned_tasks() {
     let script = Script::new([]);
     let db = script.database(|_| {});
-    let _: Router = Router::new()
+    let app: Router = Router::new()
         .route("/", post(handler))
         .with_state(db.clone());
+    drop(app);
     let answer = tokio::spawn(async move { handler(State(db), "x".into()).await })
         .await
         .unwrap();
