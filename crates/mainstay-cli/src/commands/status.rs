@@ -213,7 +213,11 @@ impl Server {
             .max()
             .unwrap_or(0);
         for Table { name, rows } in &self.tables {
-            let about = if self.rows_are_estimates { "about " } else { "" };
+            let about = if self.rows_are_estimates {
+                "about "
+            } else {
+                ""
+            };
             let rows = counted(usize::try_from(*rows).unwrap_or(usize::MAX), "row");
             let rows = format!("{about}{rows}");
             page.item(Paint::Plain, &format!("{name:<width$}"), &rows);
