@@ -12,12 +12,16 @@
 
 mod table;
 
-use self::table::{Entry, entry};
+use self::table::{Entry, entry, parting};
 use crate::wire::{LastWords, Reached};
 use mainstay_core::error::Report;
 use mainstay_core::{Class, Evidence, Kind};
 use std::fmt;
 use tokio_postgres::error::DbError;
+
+/// Another process of the server has crashed and taken all sessions with it: what they were doing
+/// is settled by the recovery, not by this answer.
+pub(crate) const CRASH: &str = "57P02";
 
 /// What was going on when it went wrong.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -162,28 +166,40 @@ fn without_values(code: &str, message: &str) -> String {
 /// What an error of the server means. `mid_answer`: it had already reported the command complete.
 /// `pooled`: a pooler stands between, whose errors are not the server's.
 pub(crate) fn refused(phase: Phase, error: ServerError, mid_answer: bool, pooled: bool) -> Report {
+    let ends = error.ends_the_session();
+    if phase == Phase::Connect {
+        return turned_away(error);
+    }
     let Entry {
         kind,
         class,
         evidence,
-    } = entry(&error.code);
-    let ends = error.ends_the_session();
-    let from_pooler = pooled || ends;
-    if matches!(error.code.as_str(), "08P01" | "08006" | "58000" | "XX000") && from_pooler {
-        return by_phase(phase, Reached::Unknown, kind).described(error);
+    } = if ends {
+        parting(&error.code)
+    } else {
+        entry(&error.code)
+    };
+    if is_poolers(&error.code, ends || pooled) {
+        return by_phase(phase, Reached::Unknown, kind)
+            .evidence(Evidence::Silent)
+            .described(error);
     }
     let undecided = error.severity == "PANIC"
-        || ends && (mid_answer || pooled)
-        || matches!(error.code.as_str(), "40003" | "08007");
-    if undecided && phase != Phase::Connect {
-        return by_phase(phase, Reached::Unknown, kind).described(error);
+        || ends && (mid_answer || pooled || error.code == CRASH)
+        || error.code == "40003";
+    if undecided {
+        return by_phase(phase, Reached::Unknown, kind)
+            .evidence(evidence)
+            .described(error);
     }
-    if ends && phase != Phase::Connect && kind != Kind::Conflict {
-        return by_phase(phase, Reached::Refused, Kind::Unreachable).described(error);
+    if ends && class != Class::Permanent {
+        return by_phase(phase, Reached::Refused, kind)
+            .evidence(evidence)
+            .described(error);
     }
     let class = match (phase, class) {
         // Nothing has happened yet that could be undone.
-        (Phase::Connect | Phase::Prepare, Class::RolledBack) => Class::NotSent,
+        (Phase::Prepare, Class::RolledBack) => Class::NotSent,
         (_, class) => class,
     };
     Report::new(kind, "")
@@ -192,14 +208,72 @@ pub(crate) fn refused(phase: Phase, error: ServerError, mid_answer: bool, pooled
         .described(error)
 }
 
-/// What a connection means that ended before the answer came.
-pub(crate) fn lost(phase: Phase, reached: Reached, pooled: bool) -> Report {
+/// A session that is not opened: nothing was sent, and the code says whether to ask again.
+fn turned_away(error: ServerError) -> Report {
+    let Entry {
+        kind,
+        class,
+        evidence,
+    } = match &*error.code {
+        // The time for logging in is over, which says nothing about the next attempt.
+        "57014" => parting("57014"),
+        code => entry(code),
+    };
+    let report = match class {
+        Class::Permanent if !is_poolers(&error.code, true) => {
+            Report::new(kind, "").class(class).evidence(evidence)
+        }
+        Class::Permanent => by_phase(Phase::Connect, Reached::Unknown, kind),
+        _ => by_phase(Phase::Connect, Reached::Unknown, kind).evidence(evidence),
+    };
+    report.described(error)
+}
+
+/// Whether a code may come from something between us and the server, which knows as little as we
+/// do about what the server has done. Class 08 always may; some poolers borrow the server's own
+/// codes when they end a session.
+fn is_poolers(code: &str, is_possible: bool) -> bool {
+    match code {
+        "08000" | "08003" | "08006" | "08007" | "08P01" => true,
+        "58000" | "XX000" => is_possible,
+        _ => false,
+    }
+}
+
+/// A session with an unknown peer, or one that has lost count of the answers, is not lent again,
+/// although it may still be open.
+pub(crate) fn spoils_the_session(error: &ServerError) -> bool {
+    error.ends_the_session() || is_poolers(&error.code, false)
+}
+
+/// What a connection means that ended before the answer came, with what the server had said last.
+pub(crate) fn lost(
+    phase: Phase,
+    reached: Reached,
+    words: Option<&ServerError>,
+    pooled: bool,
+) -> Report {
     // The farewell of a pooler is not the server's: who knows what the server did.
     let reached = match reached {
         Reached::Refused if pooled => Reached::Unknown,
         reached => reached,
     };
-    by_phase(phase, reached, Kind::Unreachable)
+    let Entry {
+        kind,
+        class,
+        evidence,
+    } = parting(words.map_or("", |words| &*words.code));
+    let report = by_phase(phase, reached, kind).evidence(evidence);
+    // It was said about this unit, so the whole of it would end like this again.
+    let is_ours = match reached {
+        Reached::Refused => true,
+        Reached::NotWritten => matches!(phase, Phase::Transaction | Phase::Commit),
+        Reached::Unknown => false,
+    };
+    if class == Class::Permanent && is_ours {
+        return report.class(Class::Permanent);
+    }
+    report
 }
 
 /// The decision itself; the kind is the one for everything but an unknown outcome.

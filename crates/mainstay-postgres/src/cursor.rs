@@ -67,6 +67,7 @@ impl Link {
         if let Some(shape) = &prepared.shape {
             shape.check()?;
         }
+        self.refuse_late(call.deadline)?;
         let mut guarded = self.send_guarded(call.lane, open(&self.client, &prepared, text, bound));
         let leg = guarded.leg;
         let ending = guarded.after.take();

@@ -4,14 +4,16 @@
 //! once, so that the order on the wire is the order of the calls, whatever happens to be awaited
 //! first afterwards.
 
-use crate::classify::{Described, Phase, ServerError, lost, refused};
+use crate::classify::{Described, Phase, ServerError, lost, refused, spoils_the_session};
 use crate::session::Link;
 use crate::wire::{Mark, Reached};
 use mainstay_core::error::Report;
-use mainstay_core::{Deadline, Error, Evidence, Kind, Result};
+use mainstay_core::{Class, Deadline, Error, Evidence, Kind, Result};
 use std::future::Future;
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
+use tokio::time::Instant;
 
 /// A request that has been sent.
 pub(crate) enum Launched<'a, T> {
@@ -85,6 +87,25 @@ impl Link {
         }
     }
 
+    /// Refuses what would begin after its deadline. A request that the driver has is sent, and who
+    /// stops waiting for it at once has sent it all the same.
+    pub(crate) fn refuse_late(&self, deadline: Deadline) -> Result<()> {
+        if deadline.instant() > Instant::now() {
+            return Ok(());
+        }
+        let class = if self.is_in_transaction() {
+            Class::RolledBack
+        } else {
+            Class::NotSent
+        };
+        let message = "the deadline had passed before the statement was sent";
+        Err(Report::new(Kind::Timeout, message)
+            .class(class)
+            .evidence(Evidence::Neither)
+            .timed_out()
+            .into())
+    }
+
     /// Puts a failure into words and classes.
     pub(crate) fn judge(&self, leg: Leg, error: tokio_postgres::Error) -> Error {
         if let Some(server) = error.as_db_error() {
@@ -99,9 +120,13 @@ impl Link {
         // nobody in a position to say what comes next.
         self.usage().broken = true;
         let reached = self.log.reached(leg.mark, leg.index, leg.completes);
-        let report = lost(leg.phase, reached, self.style.pooled);
         let host = self.endpoint.host();
         let words = self.log.last_words().map(ServerError::from);
+        let mut report = lost(leg.phase, reached, words.as_ref(), self.style.pooled);
+        if is_nonsense(&error) || self.log.is_garbled() {
+            // Whoever talks nonsense is there.
+            report = report.evidence(Evidence::Answered);
+        }
         let how = match &words {
             Some(words) => words.to_string(),
             None => self.log.ended().unwrap_or_else(|| error.to_string()),
@@ -127,7 +152,7 @@ impl Link {
     fn judge_refusal(&self, leg: Leg, server: ServerError) -> Error {
         let code = server.code().to_owned();
         let ends = server.ends_the_session();
-        if ends {
+        if spoils_the_session(&server) {
             self.usage().broken = true;
         }
         let stale = is_stale(&server);
@@ -141,7 +166,7 @@ impl Link {
             "25P02" => report.message(
                 "the transaction was aborted by an earlier error and can only be rolled back",
             ),
-            _ if stale => report.class(mainstay_core::Class::RolledBack),
+            _ if stale => report.class(Class::RolledBack),
             _ if ends => report.message(format!(
                 "{} ended the session: {text}",
                 self.endpoint.host()
@@ -153,8 +178,12 @@ impl Link {
 
     /// The deadline passed. What still runs is stopped when the session is cleaned.
     fn overdue(&self, leg: Leg) -> Error {
-        let reached = self.log.reached(leg.mark, leg.index, leg.completes);
-        let report = lost(leg.phase, reached, self.style.pooled);
+        let reached = match self.log.reached(leg.mark, leg.index, leg.completes) {
+            // Not yet: the driver has the request and will send it, whoever waits.
+            Reached::NotWritten => Reached::Unknown,
+            reached => reached,
+        };
+        let report = lost(leg.phase, reached, None, self.style.pooled);
         let error = Error::from(report);
         let heard = self.log.has_heard_since(leg.mark);
         let (kind, message) = if error.is_outcome_unknown() {
@@ -177,6 +206,20 @@ impl Link {
             .timed_out()
             .into()
     }
+}
+
+/// Whether the driver could not make sense of what came. The kinds of its errors are private, their
+/// words are not.
+pub(crate) fn is_nonsense(error: &tokio_postgres::Error) -> bool {
+    use std::error::Error as _;
+    let text = error.to_string();
+    let is_malformed = error
+        .source()
+        .and_then(|cause| cause.downcast_ref::<io::Error>())
+        .is_some_and(|cause| cause.kind() == io::ErrorKind::InvalidInput);
+    is_malformed
+        || text.starts_with("unexpected message")
+        || text.starts_with("error parsing response")
 }
 
 /// The plan was made for tables that have changed since, or the statement is gone.

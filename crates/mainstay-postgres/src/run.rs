@@ -63,6 +63,7 @@ impl Link {
         if let (Want::Rows(_), Some(shape)) = (want, &prepared.shape) {
             shape.check()?;
         }
+        self.refuse_late(call.deadline)?;
         let request = fetch(&self.client, &prepared, statement.text(), bound, want);
         let guarded = self.send_guarded(call.lane, request);
         let fetched = self.land_guarded(guarded, call).await?;

@@ -9,6 +9,7 @@
 use crate::classify::Phase;
 use crate::connect::dial::Endpoint;
 use crate::connect::{Connector, Driver, Opened};
+use crate::flight::is_nonsense;
 use crate::statements::{Orphan, StatementCache};
 use crate::wire::{Log, TransactionState};
 use mainstay_core::backend::{
@@ -303,6 +304,9 @@ async fn drive(mut driver: Driver, log: Arc<Log>, notifications: broadcast::Send
             }
             Some(Ok(_)) => {}
             Some(Err(error)) => {
+                if is_nonsense(&error) {
+                    log.garble();
+                }
                 log.end(error.to_string());
                 return;
             }

@@ -151,6 +151,7 @@ impl Link {
         text: &Arc<str>,
         deadline: Deadline,
     ) -> Result<tokio_postgres::Statement> {
+        self.refuse_late(deadline)?;
         let leg = self.leg(self.preparing());
         let (client, owned) = (Arc::clone(&self.client), Arc::clone(text));
         let mut preparation = Preparation {

@@ -94,6 +94,7 @@ impl Link {
             let message = "a transaction is open already";
             return Err(Report::new(Kind::TransactionOver, message).into());
         }
+        self.refuse_late(call.deadline)?;
         let text = begin_text(begin, call.lane);
         let flight = Flight::start(self);
         let leg = self.leg(Phase::Prepare);
@@ -128,6 +129,7 @@ impl Link {
             let message = "there is no transaction to commit; a statement inside it has ended it";
             return Err(Report::new(Kind::TransactionOver, message).into());
         }
+        self.refuse_late(call.deadline)?;
         let leg = Leg {
             completes: COMPLETES,
             ..self.leg(Phase::Commit)

@@ -10,6 +10,7 @@
 mod frames;
 
 use self::frames::FrameScanner;
+use crate::classify::CRASH;
 use std::collections::HashMap;
 use std::io;
 use std::pin::Pin;
@@ -89,6 +90,8 @@ struct Facts {
     key: Option<Vec<u8>>,
     last_words: Option<LastWords>,
     ended: Option<String>,
+    /// Something came that is not the protocol.
+    garbled: bool,
     closing: bool,
     reader: Option<Waker>,
 }
@@ -133,7 +136,7 @@ impl Log {
         let refused = facts
             .last_words
             .as_ref()
-            .is_some_and(|words| words.severity == "FATAL");
+            .is_some_and(|words| words.severity == "FATAL" && words.code != CRASH);
         let ours = mark.requests + index;
         let undone = facts.ready < ours || (facts.ready == ours && facts.completes < completes);
         if refused && undone {
@@ -190,6 +193,16 @@ impl Log {
     /// Notes how the connection ended; the first account counts.
     pub(crate) fn end(&self, how: impl Into<String>) {
         self.facts().ended.get_or_insert_with(|| how.into());
+    }
+
+    /// Notes that something came that is not the protocol.
+    pub(crate) fn garble(&self) {
+        self.facts().garbled = true;
+    }
+
+    /// Whether something came that is not the protocol.
+    pub(crate) fn is_garbled(&self) -> bool {
+        self.facts().garbled
     }
 
     /// Asks the wire to end the session.

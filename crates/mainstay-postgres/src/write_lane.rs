@@ -80,6 +80,7 @@ impl Link {
         for (statement, prepared) in statements.iter().zip(prepared) {
             bound.push(prepared.bind(statement.params())?);
         }
+        self.refuse_late(call.deadline)?;
         // With COMMIT on its way behind them, whatever is lost is a lost COMMIT.
         let index = statements.len() as u64 + 1;
         let leg = Leg {
@@ -205,10 +206,10 @@ impl Link {
         }
         for (index, statement) in statements.into_iter().enumerate() {
             refuse_unsendable(statement)?;
+            let in_place = |error| numbered(error, index + 1, count, is_one_unit);
+            self.refuse_late(call.deadline).map_err(in_place)?;
             let guarded = self.send_guarded(call.lane, self.client.batch_execute(statement));
-            self.land_guarded(guarded, call)
-                .await
-                .map_err(|error| numbered(error, index + 1, count, is_one_unit))?;
+            self.land_guarded(guarded, call).await.map_err(in_place)?;
         }
         Ok(())
     }

@@ -18,6 +18,23 @@ pub(super) fn entry(code: &str) -> Entry {
     own_entry(code).unwrap_or_else(|| class_entry(code.get(..2).unwrap_or_default()))
 }
 
+/// The entry of a code with which a session is ended.
+///
+/// What the server ends on purpose, because of a limit or a conflict, says that it is well. All
+/// else is the end of a server as far as one session can tell.
+pub(super) fn parting(code: &str) -> Entry {
+    use Evidence::{Answered, Silent};
+    match code {
+        "40001" | "40P01" => again(Kind::Conflict, Answered),
+        // It idled for too long, inside a transaction or outside of one.
+        "25P03" | "57P05" => again(Kind::Unreachable, Answered),
+        // It would take as long again.
+        "25P04" => permanent(Kind::TransactionOver),
+        "57P04" => permanent(Kind::Config),
+        _ => again(Kind::Unreachable, Silent),
+    }
+}
+
 const fn permanent(kind: Kind) -> Entry {
     Entry {
         kind,
@@ -43,24 +60,26 @@ fn own_entry(code: &str) -> Option<Entry> {
         // An exclusion constraint is a check on several rows.
         "23514" | "23P01" => permanent(Kind::Check),
         // Serialization failure, deadlock, lock timeout, object in use: somebody was in the way.
-        "40000" | "40001" | "40P01" | "55P03" | "55006" => again(Kind::Conflict, Answered),
+        // A snapshot that is too old is replaced by a new one.
+        "40000" | "40001" | "40P01" | "55P03" | "55006" | "72000" => {
+            again(Kind::Conflict, Answered)
+        }
         "40002" => permanent(Kind::Check),
         "25006" => permanent(Kind::ReadOnly),
         "25P01" | "25P02" => permanent(Kind::TransactionOver),
-        // The server ended a transaction that idled or lasted too long.
-        "25P03" | "25P04" => again(Kind::TransactionOver, Answered),
         // A plan or a prepared statement has gone; it is prepared anew.
         "26000" | "42P05" => again(Kind::Statement, Answered),
         "28000" | "28P01" => permanent(Kind::Credentials),
         "3D000" | "57P04" => permanent(Kind::Config),
         "53100" => again(Kind::Storage, Exhausted),
-        "53400" => Entry {
-            evidence: Exhausted,
-            ..permanent(Kind::Other)
-        },
+        // A limit that somebody has set, not one that was reached.
+        "53400" => permanent(Kind::Other),
         "53300" => again(Kind::Unreachable, Exhausted),
+        // A foreign server is short of memory or cannot be reached; this one is well.
+        "HV001" | "HV00N" => again(Kind::Other, Answered),
+        "58P01" | "58P02" | "58P03" => permanent(Kind::Storage),
         "57014" => permanent(Kind::Cancelled),
-        "57P01" | "57P02" | "57P03" | "57P05" => again(Kind::Unreachable, Silent),
+        "57P01" | "57P02" | "57P03" => again(Kind::Unreachable, Silent),
         "XX001" | "XX002" => permanent(Kind::Storage),
         _ => return None,
     })

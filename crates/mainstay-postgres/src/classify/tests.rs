@@ -81,7 +81,7 @@ fn a_session_ended_in_place_of_an_answer_has_rolled_back() {
             (Kind::Unreachable, class, Evidence::Silent),
             "{phase:?}"
         );
-        let report = lost(phase, Reached::Refused, false);
+        let report = lost(phase, Reached::Refused, None, false);
         assert_eq!(
             labels(report),
             (Kind::Unreachable, class, Evidence::Silent),
@@ -101,14 +101,14 @@ fn what_nobody_knows_is_never_called_anything_else() {
     );
     for phase in [Phase::Write, Phase::Commit] {
         for report in [
-            lost(phase, Reached::Unknown, false),
+            lost(phase, Reached::Unknown, None, false),
             // A pooler's farewell says nothing about the server.
-            lost(phase, Reached::Refused, true),
+            lost(phase, Reached::Refused, None, true),
             refused(phase, error("FATAL", "08P01"), false, false),
             refused(phase, error("ERROR", "08P01"), false, true),
             refused(phase, error("PANIC", "XX000"), false, false),
             refused(phase, error("FATAL", "57P01"), true, false),
-            refused(phase, error("ERROR", "40003"), false, false),
+            refused(phase, error("ERROR", "08006"), false, false),
         ] {
             assert_eq!(labels(report), unknown, "{phase:?}");
         }
@@ -127,7 +127,7 @@ fn a_lost_connection_means_what_was_going_on() {
         (Phase::Commit, Reached::NotWritten, Class::RolledBack),
     ] {
         assert_eq!(
-            labels(lost(phase, reached, false)).1,
+            labels(lost(phase, reached, None, false)).1,
             class,
             "{phase:?} {reached:?}"
         );

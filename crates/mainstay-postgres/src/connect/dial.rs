@@ -3,7 +3,7 @@
 use crate::tls::{TlsPolicy, end_point, server_name};
 use mainstay_core::config::{Host, SslMode};
 use mainstay_core::error::Report;
-use mainstay_core::{Error, Kind, Result};
+use mainstay_core::{Error, Evidence, Kind, Result};
 use socket2::{SockRef, TcpKeepalive};
 use std::io;
 use std::net::SocketAddr;
@@ -23,6 +23,13 @@ const USER_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A name with more addresses than this is not a host but a mistake.
 const ADDRESSES_MAX: usize = 16;
+
+/// Too many open files, in the system and in the process: the same numbers on every Unix.
+const ENFILE: i32 = 23;
+const EMFILE: i32 = 24;
+
+/// The same on Windows.
+const WSAEMFILE: i32 = 10_024;
 
 /// `SSLRequest`: length 8, and the code that is no protocol version.
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
@@ -183,6 +190,9 @@ impl Endpoint {
         let message = format!("cannot reach {}: {}", self.host, words(&error));
         let report = Report::new(Kind::Unreachable, message);
         let report = match error.kind() {
+            _ if is_local(&error) => report
+                .evidence(Evidence::Neither)
+                .remedy("this machine or process has no files or addresses left for it"),
             io::ErrorKind::ConnectionRefused => {
                 report.remedy("is the server running, and is it this port?")
             }
@@ -210,6 +220,17 @@ impl Endpoint {
     }
 }
 
+/// Whether it is this side that has nothing left to connect with, which says nothing about the
+/// server. Two of the three have no name in the standard library.
+fn is_local(error: &io::Error) -> bool {
+    let used_up = if cfg!(unix) {
+        [Some(ENFILE), Some(EMFILE)].contains(&error.raw_os_error())
+    } else {
+        error.raw_os_error() == Some(WSAEMFILE)
+    };
+    used_up || error.kind() == io::ErrorKind::AddrNotAvailable
+}
+
 fn plain(stream: Stream) -> Dialled {
     Dialled {
         stream,
@@ -234,5 +255,41 @@ fn words(error: &io::Error) -> String {
     match text.rfind(" (os error ") {
         Some(end) => text[..end].to_lowercase(),
         None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mainstay_core::Class;
+
+    /// The rows that no test may bring about for real, because all others would suffer.
+    #[test]
+    #[cfg(unix)]
+    fn what_this_machine_lacks_is_not_held_against_the_server() {
+        let host = Host::Tcp {
+            host: "db".into(),
+            port: 5432,
+        };
+        let endpoint = Endpoint::new(host, Address::Unix(PathBuf::new()));
+        let table = include_str!("../../tests/data/conditions.csv");
+        for (name, error) in [
+            ("too many open files", io::Error::from_raw_os_error(EMFILE)),
+            (
+                "too many open files in the system",
+                io::Error::from_raw_os_error(ENFILE),
+            ),
+            (
+                "no local address free",
+                io::ErrorKind::AddrNotAvailable.into(),
+            ),
+        ] {
+            let row = format!("{name},connecting,n/a,no,statement,no");
+            assert!(table.lines().any(|line| line == row), "{row}");
+            let error = endpoint.unreachable(error);
+            let found = (error.kind(), error.class(), error.evidence());
+            let expected = (Kind::Unreachable, Class::NotSent, Evidence::Neither);
+            assert_eq!(found, expected, "{name}");
+        }
     }
 }

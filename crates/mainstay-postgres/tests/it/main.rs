@@ -2,13 +2,17 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod batches;
+mod conditions;
 mod connecting;
 mod cursors;
 mod dropped_futures;
+mod failure_table;
 mod fixture;
 mod lanes;
 mod losses;
 mod operating;
+mod scripted;
+mod sqlstates;
 mod statements;
 mod tls_modes;
 mod transactions;
