@@ -46,9 +46,26 @@ const fn again(kind: Kind, evidence: Evidence) -> Entry {
     }
 }
 
+/// The file is not, or no longer, the database that it was.
+const fn spoilt() -> Entry {
+    Entry {
+        kind: Kind::Storage,
+        class: Class::Permanent,
+        evidence: Evidence::Silent,
+    }
+}
+
+const fn out_of_memory() -> Entry {
+    Entry {
+        kind: Kind::Storage,
+        class: Class::Permanent,
+        evidence: Evidence::Neither,
+    }
+}
+
 /// The entry of an extended code: its own, else its primary code's.
 fn entry(code: i32) -> Entry {
-    use Evidence::{Answered, Exhausted, Neither, Silent};
+    use Evidence::{Answered, Exhausted, Neither};
     match code {
         ffi::SQLITE_CONSTRAINT_UNIQUE
         | ffi::SQLITE_CONSTRAINT_PRIMARYKEY
@@ -61,12 +78,19 @@ fn entry(code: i32) -> Entry {
             return again(Kind::Conflict, Answered);
         }
         // The file was moved or deleted while it was open: what is written now is lost.
-        ffi::SQLITE_READONLY_DBMOVED => {
-            return Entry {
-                evidence: Silent,
-                ..permanent(Kind::Storage)
-            };
+        ffi::SQLITE_READONLY_DBMOVED => return spoilt(),
+        // SQLite asks for another attempt; or somebody else holds a table of the shared cache.
+        ffi::SQLITE_ERROR_RETRY | ffi::SQLITE_LOCKED_SHAREDCACHE | ffi::SQLITE_LOCKED_VTAB => {
+            return again(Kind::Conflict, Answered);
         }
+        // The system's memory is used up, which is not the database's state.
+        ffi::SQLITE_IOERR_NOMEM => return out_of_memory(),
+        ffi::SQLITE_IOERR_BLOCKED => return again(Kind::Storage, Answered),
+        // What was read is not what was written: a checksum, a file system or a key is wrong.
+        ffi::SQLITE_IOERR_DATA
+        | ffi::SQLITE_IOERR_CORRUPTFS
+        | ffi::SQLITE_IOERR_BADKEY
+        | ffi::SQLITE_IOERR_CODEC => return spoilt(),
         // The WAL index needs somebody with write access, who may be there in a moment.
         ffi::SQLITE_READONLY_RECOVERY
         | ffi::SQLITE_READONLY_CANTLOCK
@@ -74,7 +98,9 @@ fn entry(code: i32) -> Entry {
         _ => {}
     }
     match code & 0xff {
-        ffi::SQLITE_BUSY | ffi::SQLITE_LOCKED => again(Kind::Conflict, Answered),
+        ffi::SQLITE_BUSY => again(Kind::Conflict, Answered),
+        // A statement of the same connection is in the way, and no waiting ends it.
+        ffi::SQLITE_LOCKED => permanent(Kind::Statement),
         // The schema or the WAL changed under the statement more often than SQLite tries itself.
         ffi::SQLITE_PROTOCOL | ffi::SQLITE_SCHEMA => again(Kind::Conflict, Answered),
         ffi::SQLITE_READONLY => permanent(Kind::ReadOnly),
@@ -82,10 +108,14 @@ fn entry(code: i32) -> Entry {
             evidence: Neither,
             ..permanent(Kind::Cancelled)
         },
-        ffi::SQLITE_IOERR | ffi::SQLITE_CANTOPEN | ffi::SQLITE_FULL | ffi::SQLITE_NOMEM => {
-            again(Kind::Storage, Exhausted)
-        }
-        ffi::SQLITE_CORRUPT | ffi::SQLITE_NOTADB => permanent(Kind::Storage),
+        ffi::SQLITE_IOERR | ffi::SQLITE_CANTOPEN => again(Kind::Storage, Exhausted),
+        // A full disk does not become empty by asking again.
+        ffi::SQLITE_FULL => Entry {
+            evidence: Exhausted,
+            ..permanent(Kind::Storage)
+        },
+        ffi::SQLITE_NOMEM => out_of_memory(),
+        ffi::SQLITE_CORRUPT | ffi::SQLITE_NOTADB => spoilt(),
         // RAISE in a trigger, a datatype of a STRICT table and a virtual table's own rules have no
         // kind of their own: they are what the schema's author says about the data.
         ffi::SQLITE_CONSTRAINT
@@ -142,6 +172,21 @@ pub(crate) fn classify(error: rusqlite::Error, site: Site) -> Error {
         Some(remedy) => report.remedy(remedy).into(),
         None => report.into(),
     }
+}
+
+/// Whether a handle that has met this is not used again: a bad disk, a file that is corrupt or no
+/// longer there, an engine that has lost its way. A new handle finds out whether things are better.
+pub(crate) fn spoils_the_handle(code: i32) -> bool {
+    let primary = matches!(
+        code & 0xff,
+        ffi::SQLITE_IOERR
+            | ffi::SQLITE_CORRUPT
+            | ffi::SQLITE_NOTADB
+            | ffi::SQLITE_CANTOPEN
+            | ffi::SQLITE_INTERNAL
+            | ffi::SQLITE_MISUSE
+    );
+    code == ffi::SQLITE_READONLY_DBMOVED || primary && code != ffi::SQLITE_IOERR_NOMEM
 }
 
 /// The error of a call that was stopped. SQLite undid what the statement had done.

@@ -55,7 +55,7 @@ use mainstay_core::backend::{
 };
 use mainstay_core::config::{SqlitePath, SqliteTarget, Target};
 use mainstay_core::error::Report;
-use mainstay_core::{Config, Deadline, Error, Kind, Result};
+use mainstay_core::{Class, Config, Deadline, Error, Evidence, Kind, Result};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -212,8 +212,10 @@ impl Backend for Sqlite {
     }
 
     fn is_permanent(&self, error: &Error) -> bool {
-        let is_broken_file =
-            error.kind() == Kind::Storage && error.class() == mainstay_core::Class::Permanent;
+        // A disk may be emptied and memory be given back; a file does not mend itself.
+        let is_broken_file = error.kind() == Kind::Storage
+            && error.class() == Class::Permanent
+            && error.evidence() == Evidence::Silent;
         matches!(error.kind(), Kind::Config | Kind::ReadOnly) || is_broken_file
     }
 

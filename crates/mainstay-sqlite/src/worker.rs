@@ -5,14 +5,13 @@
 //! threads. So every connection is one thread with a name, which takes jobs from a bounded queue
 //! and ends when its connection is dropped.
 
-use crate::classify::{Site, classify, not_begun};
+use crate::classify::{Site, classify, not_begun, spoils_the_handle};
 use crate::connect::{Handle, Opening, Place};
 use crate::guard::{Guard, Refuse};
 use crate::signals::{Signals, Ticket};
 use crate::transaction::Unit;
 use mainstay_core::error::Report;
 use mainstay_core::{Class, Deadline, Error, Evidence, Kind, Result};
-use rusqlite::ffi;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -116,14 +115,9 @@ impl Worker {
         self.signals.in_transaction.store(open, Ordering::SeqCst);
     }
 
-    /// A handle that has met a bad disk, a corrupt file or a file that is no longer there is not
-    /// used again; a new one finds out whether things are better. Memory has no second handle.
+    /// Whoever comes next gets a new handle. Memory has no second one.
     fn give_up_after(&self, error: &Error) {
-        let code = error.sqlite_code().unwrap_or(0);
-        let is_lost = matches!(
-            code & 0xff,
-            ffi::SQLITE_IOERR | ffi::SQLITE_CORRUPT | ffi::SQLITE_NOTADB
-        ) || code == ffi::SQLITE_READONLY_DBMOVED;
+        let is_lost = error.sqlite_code().is_some_and(spoils_the_handle);
         if is_lost && matches!(self.opening.place, Place::File(_)) {
             self.signals.broken.store(true, Ordering::SeqCst);
         }

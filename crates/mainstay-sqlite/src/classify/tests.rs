@@ -1,9 +1,46 @@
-//! A row for every family of result codes.
+//! A row for every result code, and one for every kind that it may have.
 
 use super::*;
 
+#[path = "../../tests/it/failure_table.rs"]
+mod failure_table;
+
+use failure_table::{Row, rows};
+
 fn failure(code: i32, text: &str) -> rusqlite::Error {
     rusqlite::Error::SqliteFailure(ffi::Error::new(code), Some(text.to_owned()))
+}
+
+#[test]
+fn every_result_code_has_the_class_that_its_row_says() {
+    let mut wrong = Vec::new();
+    for row in rows() {
+        wrong.extend(differences(&row));
+    }
+    assert!(
+        wrong.is_empty(),
+        "{} cases are not as their rows say:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
+}
+
+fn differences(row: &Row) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for commits in [false, true] {
+        let site = Site {
+            commits,
+            ..Site::default()
+        };
+        let error = classify(failure(row.code, "text"), site);
+        if let Some(difference) = row.difference(&error, commits) {
+            wrong.push(difference);
+        }
+    }
+    if spoils_the_handle(row.code) == row.usable {
+        wrong.push(format!("{} {}: usable {}", row.code, row.name, !row.usable));
+    }
+    wrong
 }
 
 /// What a code means where nothing commits: kind, class, evidence.
@@ -31,7 +68,7 @@ fn every_family_of_codes_has_its_row() {
         (261, Kind::Conflict, RolledBack, Answered),
         (517, Kind::Conflict, RolledBack, Answered),
         (773, Kind::Conflict, RolledBack, Answered),
-        (6, Kind::Conflict, RolledBack, Answered),
+        (6, Kind::Statement, Permanent, Answered),
         (262, Kind::Conflict, RolledBack, Answered),
         (15, Kind::Conflict, RolledBack, Answered),
         (17, Kind::Conflict, RolledBack, Answered),
@@ -45,11 +82,11 @@ fn every_family_of_codes_has_its_row() {
         (10, Kind::Storage, RolledBack, Exhausted),
         (266, Kind::Storage, RolledBack, Exhausted),
         (1034, Kind::Storage, RolledBack, Exhausted),
-        (13, Kind::Storage, RolledBack, Exhausted),
+        (13, Kind::Storage, Permanent, Exhausted),
         (14, Kind::Storage, RolledBack, Exhausted),
-        (7, Kind::Storage, RolledBack, Exhausted),
-        (11, Kind::Storage, Permanent, Answered),
-        (26, Kind::Storage, Permanent, Answered),
+        (7, Kind::Storage, Permanent, Neither),
+        (11, Kind::Storage, Permanent, Silent),
+        (26, Kind::Storage, Permanent, Silent),
         (2, Kind::Other, Permanent, Answered),
         (21, Kind::Other, Permanent, Answered),
     ];

@@ -4,11 +4,13 @@
 mod abandoned;
 mod deadline;
 mod exclusive;
+mod failure_table;
 mod memory;
 mod opening;
 mod placeholders;
 mod processes;
 mod refusals;
+mod result_codes;
 mod routing;
 mod stream;
 mod transactions;
