@@ -20,8 +20,11 @@ use tokio_rustls::TlsAcceptor;
 
 const TEXT: &str = "update t set a = 1";
 
-/// Long enough to send something, short enough to be waited for.
+/// For those who wait in vain.
 const IMPATIENT: Duration = Duration::from_millis(30);
+
+/// For those who are to hear a word, on a busy machine too, and then wait in vain.
+const PATIENT: Duration = Duration::from_millis(500);
 
 impl Row {
     /// Compared with what a failed dial means, beside the function that decides it.
@@ -140,16 +143,22 @@ async fn before_write(server: &Server, name: &str) -> (Error, Option<Conn>) {
 }
 
 /// Calls, and stops waiting.
-async fn impatient(backend: &Postgres, moment: Moment) -> (Result<(), Error>, Conn) {
+async fn impatient(
+    backend: &Postgres,
+    moment: Moment,
+    patience: Duration,
+) -> (Result<(), Error>, Conn) {
     let conn = backend.connect(Lane::Write, deadline()).await.unwrap();
     let short = || Call {
-        deadline: Deadline::from_now(IMPATIENT),
+        deadline: Deadline::from_now(patience),
         ..write()
     };
     let outcome = if moment == Moment::Commit {
         conn.begin(begin(), write()).await.unwrap();
         conn.commit(short()).await
     } else {
+        // Prepared by now, so that nothing but the statement itself is waited for.
+        execute(&conn, TEXT, write()).await.unwrap();
         execute(&conn, TEXT, short()).await.map(drop)
     };
     (outcome, conn)
@@ -180,14 +189,18 @@ async fn after_write(
         name => panic!("nobody knows how to bring about {name}"),
     };
     // The first word of an answer, in place of the whole of it.
-    let speaks = usize::from(name.ends_with("while the server speaks"));
+    let (speaks, patience) = match name {
+        "caller's deadline while the server speaks" => (1, PATIENT),
+        _ => (0, IMPATIENT),
+    };
     let (at, after) = match moment {
         Moment::Commit if then == Then::Silence => (At::Query("SELECT;COMMIT"), speaks),
         Moment::Commit if name.ends_with("complete") => {
             (At::Query("SELECT;COMMIT"), UNTIL_COMMITTED)
         }
         Moment::Commit => (At::Query("SELECT;COMMIT"), UNTIL_SELECT),
-        _ => (At::Execute, speaks),
+        _ if then == Then::Silence => (At::ExecuteAgain, speaks),
+        _ => (At::Execute, 0),
     };
     server.play(Some(Script {
         at,
@@ -196,7 +209,7 @@ async fn after_write(
         then,
     }));
     if then == Then::Silence {
-        return impatient(backend, moment).await;
+        return impatient(backend, moment, patience).await;
     }
     let (outcome, conn) = provoke(backend, moment).await;
     (outcome, conn.unwrap())

@@ -32,6 +32,8 @@ pub(crate) enum At {
     Prepare,
     /// A prepared statement is executed.
     Execute,
+    /// Another one is, or the same once more.
+    ExecuteAgain,
     /// A text that begins like this is run: `BEGIN`, `SELECT;COMMIT`, `ROLLBACK`.
     Query(&'static str),
 }
@@ -199,6 +201,7 @@ struct Conversation<S> {
     script: Option<Script>,
     /// As `ReadyForQuery` reports it.
     state: u8,
+    has_executed: bool,
 }
 
 /// What a client asks, with everything up to its `Sync`.
@@ -210,11 +213,11 @@ struct Request {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
     fn new(stream: S, script: Option<Script>) -> Self {
-        let state = b'I';
         Self {
             stream,
             script,
-            state,
+            state: b'I',
+            has_executed: false,
         }
     }
 
@@ -281,7 +284,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
             }
             _ if has(b'E') => {
                 let answer = vec![message(b'2', b""), done("INSERT 0 1")];
-                (Some(At::Execute), answer, self.state)
+                let at = if self.has_executed {
+                    At::ExecuteAgain
+                } else {
+                    At::Execute
+                };
+                (Some(at), answer, self.state)
             }
             _ if has(b'C') => (None, vec![message(b'3', b"")], self.state),
             "" => (None, Vec::new(), self.state),
@@ -309,6 +317,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
     ) -> std::io::Result<bool> {
         let script = self.script.take_if(|script| Some(script.at) == at);
         let ready = |state| message(b'Z', &[state]);
+        self.has_executed |= at == Some(At::Execute);
         let before = self.state;
         self.state = state;
         answer.push(ready(state));
