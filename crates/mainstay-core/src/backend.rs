@@ -11,6 +11,7 @@
 mod keyword;
 
 use crate::row::{Columns, Row};
+use crate::token::{Origin, Token};
 use crate::{Deadline, Error, Result, Statement};
 use std::any::Any;
 use std::fmt::Debug;
@@ -215,6 +216,36 @@ pub trait Connection: Send + Sync + Debug + 'static {
 
     /// Opens a transaction.
     fn begin(&self, begin: Begin, call: Call) -> BoxFuture<'_, Result<()>>;
+
+    /// Opens a transaction whose first act is to write a token's row, and answers when the row is
+    /// acknowledged. If beginning fails the row is not written on its own.
+    ///
+    /// A backend overrides it to do both in one round trip.
+    fn begin_with_token<'a>(
+        &'a self,
+        begin: Begin,
+        token: &'a Token,
+        call: Call,
+    ) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            self.begin(begin, call).await?;
+            let written = match token.insert() {
+                Ok(insert) => self.run(&insert, Want::Affected, call).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = written {
+                self.roll_back(call).await?;
+                return Err(error);
+            }
+            Ok(())
+        })
+    }
+
+    /// Which session of the server this is, so that another one can end it; `None` while that is not
+    /// known, or where a session cannot outlive its connection.
+    fn origin(&self) -> Option<Origin> {
+        None
+    }
 
     /// Commits. A transaction that the database had already aborted is an error, not a success. A
     /// lost answer is [`OutcomeUnknown`](crate::Kind::OutcomeUnknown).

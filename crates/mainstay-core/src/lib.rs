@@ -13,6 +13,7 @@
 //! * [`row`]: named columns and their values, decoded by serde ([`Row`])
 //! * [`error`]: one opaque [`Error`] with a [`Kind`], a class and the evidence it carries
 //! * [`config`]: URL, environment and builder, in one typed [`Config`]
+//! * [`token`]: the row by which a transaction can be asked for after its COMMIT was lost
 //! * [`backend`]: the seam that a backend fills ([`backend::Backend`], [`backend::Connection`])
 
 pub mod backend;
@@ -21,6 +22,7 @@ pub mod error;
 pub mod params;
 pub mod row;
 pub mod statement;
+pub mod token;
 pub mod value;
 
 pub use config::Config;

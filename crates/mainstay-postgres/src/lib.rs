@@ -32,6 +32,7 @@ mod session;
 mod sql;
 mod statements;
 mod tls;
+mod token;
 mod transaction;
 mod wire;
 mod write_lane;

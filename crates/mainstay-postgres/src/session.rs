@@ -15,10 +15,11 @@ use crate::wire::{Log, TransactionState};
 use mainstay_core::backend::{
     Begin, BoxFuture, Call, Condition, Connection, Cursor, Lane, Reply, Savepoint, Want,
 };
+use mainstay_core::token::{Origin, Token};
 use mainstay_core::{Deadline, Result, Statement};
 use std::any::Any;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
 use tokio_postgres::{AsyncMessage, Client, Notification};
@@ -57,6 +58,7 @@ impl PostgresSession {
             statements: Mutex::new(StatementCache::new(style.statements)),
             usage: Mutex::new(Usage::new(lane)),
             orphans: Mutex::default(),
+            origin: OnceLock::new(),
             driver: Mutex::new(Some(driver)),
             notifications,
         };
@@ -122,6 +124,8 @@ pub(crate) struct Link {
     usage: Mutex<Usage>,
     /// Preparations whose caller went away; [`clean`](Connection::clean) sees them to their end.
     pub(crate) orphans: Mutex<Vec<Orphan>>,
+    /// Process and start of the backend, once they have been asked for.
+    pub(crate) origin: OnceLock<Origin>,
     driver: Mutex<Option<JoinHandle<()>>>,
     notifications: broadcast::Sender<Notification>,
 }
@@ -351,6 +355,19 @@ impl Connection for PostgresSession {
 
     fn begin(&self, begin: Begin, call: Call) -> BoxFuture<'_, Result<()>> {
         Box::pin(self.link.begin(begin, call))
+    }
+
+    fn begin_with_token<'a>(
+        &'a self,
+        begin: Begin,
+        token: &'a Token,
+        call: Call,
+    ) -> BoxFuture<'a, Result<()>> {
+        Box::pin(self.link.begin_with_token(begin, token, call))
+    }
+
+    fn origin(&self) -> Option<Origin> {
+        self.link.origin.get().copied()
     }
 
     fn commit(&self, call: Call) -> BoxFuture<'_, Result<()>> {

@@ -17,6 +17,13 @@ pub(crate) enum Setback {
     Failed(Error, Work),
 }
 
+impl Setback {
+    pub(crate) fn into_error(self) -> Error {
+        let (Self::NotServed(error) | Self::Failed(error, _)) = self;
+        error
+    }
+}
+
 /// The attempts of one call.
 pub(crate) struct Attempts<'e> {
     retrier: &'e Retrier,

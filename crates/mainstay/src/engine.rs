@@ -7,6 +7,7 @@ use crate::lanes::{Lanes, PoolLease};
 use crate::metrics::PoolObserver;
 use crate::router::Router;
 use crate::stream::Warned;
+use crate::tokens::Tokens;
 use mainstay_core::backend::{Backend, Lane, System};
 use mainstay_core::{Config, Deadline, Error, Evidence, Result};
 use mainstay_pool::{Observer, Request};
@@ -26,6 +27,7 @@ pub(crate) struct Engine {
     pub(crate) retrier: Retrier,
     pub(crate) probe: Probe,
     pub(crate) warned: Warned,
+    pub(crate) tokens: Tokens,
     pub(crate) opened_at: Instant,
     hasher: RandomState,
     me: Weak<Self>,
@@ -43,6 +45,7 @@ impl Engine {
                 retrier: retrier(&config),
                 probe: Probe::default(),
                 warned: Warned::default(),
+                tokens: Tokens::default(),
                 opened_at: Instant::now(),
                 hasher: RandomState::new(),
                 me: me.clone(),

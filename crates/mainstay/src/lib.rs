@@ -41,8 +41,8 @@
 //!
 //! `database` is the face; `call` the builders behind `execute` and `fetch_*`; `one_shot` the life
 //! of one statement; `router` picks the lane, `gate` holds the breaker, `lanes` the pools,
-//! `attempts` the only place that repeats anything; `unit` and `tx` are transactions, `lease` the
-//! exclusive use; `health`, `status`, `close` watch and end; [`migrate`] brings the schema.
+//! `attempts` the only place that repeats anything; `unit` and `tx` are transactions, `tokens` and
+//! `fence` find out about a lost COMMIT, `lease` is the exclusive use; `health`, `status`, `close` watch and end; [`migrate`] brings the schema.
 
 mod attempts;
 mod builder;
@@ -52,6 +52,7 @@ mod close;
 mod connector;
 mod database;
 mod engine;
+mod fence;
 mod gate;
 mod health;
 mod lanes;
@@ -64,6 +65,7 @@ mod router;
 mod status;
 mod stream;
 mod system;
+mod tokens;
 mod tx;
 mod unit;
 

@@ -1,8 +1,8 @@
 //! How a transaction is to be run.
 
 use mainstay_core::backend::{Begin, Isolation};
-use mainstay_core::error::Report;
-use mainstay_core::{Error, Kind};
+use mainstay_core::Error;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How a transaction is to be run: isolation, access, repetition, time.
@@ -19,7 +19,24 @@ pub struct TransactionOptions {
     pub(crate) read_only: bool,
     pub(crate) once: bool,
     pub(crate) timeout: Option<Duration>,
-    exactly_once: bool,
+    pub(crate) promise: Promise,
+}
+
+/// What is promised about the number of commits.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Promise {
+    /// A lost COMMIT is reported.
+    #[default]
+    Nothing,
+    /// A lost COMMIT is looked into.
+    Once,
+    /// And the same key is not committed again by anybody.
+    As(Arc<str>),
+}
+
+impl Promise {
+    /// The longest key in bytes. It is a key of an index, and travels with every BEGIN.
+    pub(crate) const KEY_MAX: usize = 200;
 }
 
 impl TransactionOptions {
@@ -64,34 +81,46 @@ impl TransactionOptions {
         self
     }
 
-    /// Commits at most once even if the answer to COMMIT is lost.
+    /// Looks into a lost COMMIT instead of reporting it.
     ///
-    /// Not available yet: a transaction with this option answers an error that says so, because a
-    /// promise that is not kept is worse than none.
+    /// On PostgreSQL the transaction writes a token row together with BEGIN. If the answer to COMMIT
+    /// is lost, another connection makes sure that the old transaction has ended (it ends the
+    /// session after a second if it must) and reads whether the row is there: then the closure's
+    /// value is answered, else the closure is run again, with a new token. Only when the deadline
+    /// ends first is the outcome still unknown. On SQLite nothing is lost between the program and
+    /// its database, so nothing is added there.
+    ///
+    /// The rows are kept for a day. What the transaction does elsewhere (`dblink`, foreign servers,
+    /// your own side effects) is not covered, nor is a commit that an asynchronous failover lost.
+    ///
+    /// ```no_run
+    /// # async fn example(db: &mainstay::Database, from: i64, to: i64) -> mainstay::Result<()> {
+    /// use mainstay::TransactionOptions;
+    /// db.transaction_with(TransactionOptions::new().exactly_once(), async |tx| {
+    ///     tx.execute("update accounts set cents = cents - 100 where id = $1", (from,)).await?;
+    ///     tx.execute("update accounts set cents = cents + 100 where id = $1", (to,)).await
+    /// })
+    /// .await?;
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     pub fn exactly_once(mut self) -> Self {
-        self.exactly_once = true;
+        self.promise = Promise::Once;
         self
     }
 
-    /// As [`exactly_once`](Self::exactly_once), with the caller's own key. Not available yet.
+    /// As [`exactly_once`](Self::exactly_once), with the caller's own key (1 to 200 bytes), so that
+    /// the caller's own caller may repeat its request: the same key never commits a second time
+    /// within a day, on both databases. The second call answers
+    /// [`AlreadyDone`](mainstay_core::Kind::AlreadyDone), also when both run at the same time.
     #[must_use]
-    pub fn exactly_once_as(self, key: impl AsRef<str>) -> Self {
-        drop(key);
-        self.exactly_once()
+    pub fn exactly_once_as(mut self, key: impl AsRef<str>) -> Self {
+        self.promise = Promise::As(Arc::from(key.as_ref()));
+        self
     }
 
     pub(crate) fn check(&self) -> Result<(), Error> {
-        if !self.exactly_once {
-            return Ok(());
-        }
-        Err(
-            Report::new(Kind::Config, "exactly_once is not available yet")
-                .remedy(
-                    "leave it out; a lost COMMIT is reported as an unknown outcome and never rerun",
-                )
-                .into(),
-        )
+        self.promise.check(self.read_only)
     }
 
     pub(crate) fn begin(&self, fallback: Option<Isolation>) -> Begin {

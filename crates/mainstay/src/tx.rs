@@ -7,6 +7,7 @@ use crate::one_shot::{too_late, with_margin};
 use crate::router::{changes_definitions, check_inside_transaction};
 use mainstay_core::backend::{Call, Connection, Lane, Reply, Savepoint, Want};
 use mainstay_core::error::Report;
+use mainstay_core::token::Origin;
 use mainstay_core::{Class, Deadline, Error, Evidence, Kind, Params, Result, Statement};
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -324,12 +325,21 @@ impl Tx {
         result.inspect_err(|error| self.note(error))
     }
 
+    /// The server's session, if it is known and the transaction open.
+    pub(crate) fn origin(&self) -> Option<Origin> {
+        self.state().lease.as_ref().and_then(|lease| lease.origin())
+    }
+
     /// Commits, and gives the connection back.
     pub(crate) async fn commit(&self) -> Result<()> {
+        self.commit_by(self.unit.deadline).await
+    }
+
+    /// As [`commit`](Self::commit), with less patience.
+    pub(crate) async fn commit_by(&self, deadline: Deadline) -> Result<()> {
         let Some(lease) = self.end("it was committed") else {
             return Err(over(self.state().why_over));
         };
-        let deadline = self.unit.deadline;
         let started = Instant::now();
         let call = Call {
             lane: self.unit.lane,

@@ -6,16 +6,23 @@
 
 use crate::attempts::{Attempts, Setback};
 use crate::database::Database;
+use crate::fence::{Doubt, Verdict, settle};
 use crate::one_shot::{too_late, with_margin};
-use crate::options::TransactionOptions;
+use crate::options::{Promise, TransactionOptions};
+use crate::tokens::{Obstacle, already_done};
 use crate::tx::{Transaction, Tx};
-use mainstay_core::backend::{Begin, Call, Lane};
+use mainstay_core::backend::{Begin, Call, Lane, System};
 use mainstay_core::error::Report;
-use mainstay_core::{Class, Deadline, Error, Evidence, Kind, Result};
+use mainstay_core::token::{Origin, Token};
+use mainstay_core::{Class, Deadline, Error, Evidence, Kind, Result, Timestamp};
 use mainstay_resilience::Work;
 use std::future::Future;
 use std::panic::Location;
 use tokio::time::{Instant, timeout_at};
+
+/// How often something is cleared away before a transaction begins: a table that is not there, and
+/// tombstones of the same key. More is a fight over one key.
+const CLEARINGS_MAX: u32 = 10;
 
 impl Database {
     /// Runs a closure as one atomic unit and commits; rolls back when it answers an error. After a
@@ -102,7 +109,7 @@ impl Database {
             let mut attempts = Attempts::new(&self.engine().retrier, deadline);
             let options = TransactionOptions::new();
             loop {
-                match self.open(&options, deadline, 1, site).await {
+                match self.open(&options, None, deadline, 1, site).await {
                     Ok(tx) => return Ok(Transaction::new(tx)),
                     Err(setback) => attempts.after(setback).await?,
                 }
@@ -125,8 +132,12 @@ impl Database {
         let deadline = self.deadline_for(options.timeout);
         let work = if options.once { Work::Once } else { Work::Unit };
         let mut attempts = Attempts::new(&self.engine().retrier, deadline);
+        let system = self.engine().backend.system();
         loop {
-            let tx = match self.open(&options, deadline, attempts.number(), site).await {
+            let token = self.engine().tokens.token(&options.promise, system);
+            let number = attempts.number();
+            let opened = self.open_with(&options, token.as_ref(), deadline, number, site);
+            let tx = match opened.await {
                 Ok(tx) => tx,
                 Err(Setback::Failed(error, _)) => {
                     attempts.after(Setback::Failed(error, work)).await?;
@@ -137,32 +148,100 @@ impl Database {
                     continue;
                 }
             };
-            let failure = match self.run_and_end(&tx, &unit, deadline).await {
+            // Where the process itself knows how COMMIT ended there is nothing to find out.
+            let token = token.filter(|_| system != System::Sqlite);
+            let suspect = token.map(|token| (token, tx.origin()));
+            let commit_by = || match suspect {
+                Some(_) => half_way(deadline),
+                None => deadline,
+            };
+            let failure = match self.run_and_end(&tx, &unit, deadline, commit_by).await {
                 Ok(value) => {
                     attempts.succeeded();
+                    if options.promise != Promise::Nothing {
+                        self.engine().sweep_tokens();
+                    }
                     return Ok(value);
                 }
                 Err(failure) => failure,
             };
-            match failure {
+            let (decides, answer) = match failure {
+                Failure::Unanswered { value, error } => {
+                    match self.resolve(suspect, error, deadline, site).await {
+                        Ok(()) => {
+                            attempts.succeeded();
+                            return Ok(value);
+                        }
+                        Err(error) => (Some(error), None),
+                    }
+                }
+                Failure::Ended { decides, answer } => (decides, answer),
+            };
+            match (decides, answer) {
                 // The unit saw a failure of the database: that one decides, and the closure's own
                 // error is what the caller gets if it is not run again.
-                Failure {
-                    decides: Some(error),
-                    answer,
-                } => {
+                (Some(error), answer) => {
                     if let Err(error) = attempts.after(Setback::Failed(error, work)).await {
                         return Err(answer.unwrap_or_else(|| error.into()));
                     }
                 }
-                Failure {
-                    decides: None,
-                    answer: Some(answer),
-                } => return Err(answer),
-                Failure {
-                    decides: None,
-                    answer: None,
-                } => return Err(ended_early().into()),
+                (None, Some(answer)) => return Err(answer),
+                (None, None) => return Err(ended_early().into()),
+            }
+        }
+    }
+
+    /// Finds out how a transaction ended whose COMMIT was not answered, if it has a token: `Ok` if it
+    /// was committed.
+    async fn resolve(
+        &self,
+        suspect: Option<(Token, Option<Origin>)>,
+        error: Error,
+        deadline: Deadline,
+        site: &'static Location<'static>,
+    ) -> Result<()> {
+        let Some((token, origin)) = suspect else {
+            return Err(error);
+        };
+        let since = Timestamp::now();
+        let doubt = Doubt {
+            token,
+            origin,
+            since,
+        };
+        match settle(self.engine(), &doubt, deadline, site).await {
+            Verdict::Committed => Ok(()),
+            Verdict::NotCommitted => Err(Doubt::resolved(error)),
+            Verdict::DoneByAnother => Err(already_done(&doubt.token)),
+            Verdict::Undecided(last) => Err(doubt.unresolved(error, last)),
+        }
+    }
+
+    /// Takes a lease and begins; clears what stands in the way of a token.
+    async fn open_with(
+        &self,
+        options: &TransactionOptions,
+        token: Option<&Token>,
+        deadline: Deadline,
+        attempt: u32,
+        site: &'static Location<'static>,
+    ) -> Result<Tx, Setback> {
+        let engine = self.engine();
+        let mut clearings = 0;
+        loop {
+            let setback = match self.open(options, token, deadline, attempt, site).await {
+                Ok(tx) => return Ok(tx),
+                Err(setback) => setback,
+            };
+            let (Some(token), Setback::Failed(error, _)) = (token, &setback) else {
+                return Err(setback);
+            };
+            clearings += 1;
+            match Obstacle::of(error, engine.backend.system()) {
+                Some(_) if clearings > CLEARINGS_MAX => return Err(setback),
+                Some(Obstacle::NoTable) => engine.create_token_table(deadline, site).await?,
+                Some(Obstacle::Taken) => engine.free_key(token, deadline, site).await?,
+                None => return Err(setback),
             }
         }
     }
@@ -171,6 +250,7 @@ impl Database {
     async fn open(
         &self,
         options: &TransactionOptions,
+        token: Option<&Token>,
         deadline: Deadline,
         attempt: u32,
         site: &'static Location<'static>,
@@ -187,7 +267,11 @@ impl Database {
             lane,
             deadline: with_margin(deadline, started),
         };
-        let begun = timeout_at(deadline.instant(), lease.begin(begin, call)).await;
+        let beginning = match token {
+            Some(token) => lease.begin_with_token(begin, token, call),
+            None => lease.begin(begin, call),
+        };
+        let begun = timeout_at(deadline.instant(), beginning).await;
         // Nothing can have been written before a transaction has begun.
         let begun = begun.unwrap_or_else(|_| Err(too_late(Lane::Read)));
         self.engine()
@@ -201,7 +285,8 @@ impl Database {
         tx: &Tx,
         unit: &F,
         deadline: Deadline,
-    ) -> Result<T, Failure<E>>
+        commit_by: impl FnOnce() -> Deadline,
+    ) -> Result<T, Failure<T, E>>
     where
         E: From<Error>,
         F: Fn(Tx) -> Fut,
@@ -210,7 +295,7 @@ impl Database {
         let mut end = EndOnDrop { tx, armed: true };
         let Ok(result) = timeout_at(deadline.instant(), unit(tx.clone())).await else {
             drop(end);
-            return Err(Failure {
+            return Err(Failure::Ended {
                 decides: None,
                 answer: Some(deadline_ended().into()),
             });
@@ -218,9 +303,12 @@ impl Database {
         end.armed = false;
         let seen = tx.seen();
         match (result, seen) {
-            (Ok(value), None) => match tx.commit().await {
+            (Ok(value), None) => match tx.commit_by(commit_by()).await {
                 Ok(()) => Ok(value),
-                Err(error) => Err(Failure {
+                Err(error) if error.is_outcome_unknown() => {
+                    Err(Failure::Unanswered { value, error })
+                }
+                Err(error) => Err(Failure::Ended {
                     decides: Some(error),
                     answer: None,
                 }),
@@ -229,14 +317,14 @@ impl Database {
             // database has aborted the transaction.
             (Ok(_), Some(error)) => {
                 self.undo(tx).await;
-                Err(Failure {
+                Err(Failure::Ended {
                     decides: Some(error),
                     answer: None,
                 })
             }
             (Err(answer), decides) => {
                 self.undo(tx).await;
-                Err(Failure {
+                Err(Failure::Ended {
                     decides,
                     answer: Some(answer),
                 })
@@ -253,12 +341,29 @@ impl Database {
     }
 }
 
-/// Why a unit did not commit.
-struct Failure<E> {
-    /// What the database said; decides whether the closure is run again.
-    decides: Option<Error>,
-    /// What the closure said.
-    answer: Option<E>,
+/// Why a unit did not commit, or may not have.
+enum Failure<T, E> {
+    /// COMMIT was sent and not answered.
+    Unanswered {
+        /// What the closure answered.
+        value: T,
+        /// How the answer was lost.
+        error: Error,
+    },
+    /// It was rolled back.
+    Ended {
+        /// What the database said; decides whether the closure is run again.
+        decides: Option<Error>,
+        /// What the closure said.
+        answer: Option<E>,
+    },
+}
+
+/// How long a COMMIT is waited for whose end can be found out otherwise: half of what is left, so
+/// that the other half is there for finding out.
+fn half_way(deadline: Deadline) -> Deadline {
+    let now = Instant::now();
+    Deadline::after(now, deadline.remaining(now) / 2)
 }
 
 /// Ends the transaction for all its handles when the future is dropped or the closure panics.

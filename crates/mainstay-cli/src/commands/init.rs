@@ -37,8 +37,9 @@ struct Initialised {
 
 pub(super) async fn run(plan: &Plan, output: &mut Output) -> Result<Exit> {
     let created = with_created(plan, async |db, created| {
-        // Without migrations this makes mainstay's own tables and nothing else.
+        // Without migrations this makes the table of migrations and nothing else.
         db.migrate(&Migrations::default()).await?;
+        db.create_token_table().await?;
         Ok(created)
     })
     .await?;

@@ -33,6 +33,7 @@ fn init_may_be_repeated(bed: &Bed) {
     let text = std::fs::read_to_string(&example).unwrap();
     assert!(text.contains("mine"), "init overwrote a file: {text}");
     assert_eq!(bed.number("select count(*) from _mainstay_migrations"), 0);
+    assert_eq!(bed.number("select count(*) from _mainstay_tokens"), 0);
 }
 
 fn init_makes_what_deploy_needs(bed: &Bed) {

@@ -7,6 +7,8 @@ mod breaker;
 mod close;
 mod conformance;
 mod deadlines;
+mod exactly_once;
+mod ledger;
 mod postgres;
 mod processes;
 mod retry;

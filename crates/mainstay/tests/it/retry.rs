@@ -4,6 +4,8 @@ use crate::script::{Answer, Script, conflict, failure, read_lost, unknown};
 use mainstay::{Class, Error, Evidence, Kind, Result, TransactionOptions, statement};
 use mainstay_core::error::Report;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+use tokio::time::Instant;
 
 #[tokio::test(start_paused = true)]
 async fn a_read_that_was_lost_is_repeated() {
@@ -169,22 +171,47 @@ async fn reruns_end_with_the_attempts() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn exactly_once_says_that_it_is_not_there_yet() {
+async fn a_key_that_cannot_be_kept_reaches_no_connection() {
     let script = Script::new([]);
     let db = script.database(|_| {});
+    let long = "x".repeat(201);
     for options in [
-        TransactionOptions::new().exactly_once(),
-        TransactionOptions::new().exactly_once_as("k"),
+        TransactionOptions::new().exactly_once_as(""),
+        TransactionOptions::new().exactly_once_as(&long),
+        TransactionOptions::new().exactly_once_as("a\0b"),
+        TransactionOptions::new().read_only().exactly_once(),
     ] {
         let result = db.transaction_with(options, async |_| Ok(())).await;
-        assert!(
-            result
-                .unwrap_err()
-                .to_string()
-                .contains("not available yet")
-        );
+        assert_eq!(result.unwrap_err().kind(), Kind::Config);
     }
     assert!(script.log().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_commit_that_cannot_be_looked_into_stays_unknown_until_the_deadline() {
+    let away = || failure(Kind::Unreachable, Class::NotSent, Evidence::Silent);
+    let answers = [Answer::Fine, Answer::Fine, unknown()];
+    let script = Script::new(answers.into_iter().chain((0..10_000).map(|_| away())));
+    let db = script.database(|config| config.ride_through = Duration::from_secs(60));
+    let options = TransactionOptions::new()
+        .exactly_once_as("order-7")
+        .timeout(Duration::from_secs(5));
+    let started = Instant::now();
+    let runs = AtomicU32::new(0);
+    let result = db
+        .transaction_with(options, async |_| {
+            runs.fetch_add(1, Ordering::Relaxed);
+            Ok(())
+        })
+        .await;
+    let error = result.unwrap_err();
+    assert!(error.is_outcome_unknown(), "{error}");
+    assert!(error.to_string().contains("token order-7"), "{error}");
+    assert_eq!(started.elapsed().as_secs(), 5);
+    assert_eq!(runs.load(Ordering::Relaxed), 1);
+    // A begin, the row behind it and a commit; then only attempts to find out.
+    assert_eq!(script.count("begin") + script.count("commit"), 2);
+    assert!(script.count("batch") > 5);
 }
 
 #[tokio::test(start_paused = true)]

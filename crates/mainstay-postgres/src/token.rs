@@ -1,0 +1,118 @@
+//! Beginning a transaction together with the row by which it can be asked for later.
+//!
+//! BEGIN and the row travel as *one* request, not as two in one flight. Each request has a Sync of
+//! its own, so a row behind a BEGIN that failed (a late cancel is enough) would be committed by
+//! itself, and say of a transaction that never was that it is done. Within one request the server
+//! leaves out everything behind an error.
+
+use crate::classify::Phase;
+use crate::flight::Leg;
+use crate::session::{Flight, Link};
+use crate::transaction::begin_text;
+use crate::wire::TransactionState;
+use mainstay_core::Deadline;
+use mainstay_core::Result;
+use mainstay_core::backend::{Begin, Call};
+use mainstay_core::error::Report;
+use mainstay_core::token::{Origin, Token};
+use std::fmt::Write;
+use std::sync::Arc;
+
+/// The session's own row. The start travels as a number, so that no setting changes its text.
+const ORIGIN: &str = "
+select pid, (extract(epoch from backend_start) * 1000000)::bigint
+from pg_catalog.pg_stat_activity where pid = pg_catalog.pg_backend_pid()";
+
+impl Link {
+    /// Opens a transaction and writes the token's row, in one round trip.
+    pub(crate) async fn begin_with_token(
+        self: &Arc<Self>,
+        begin: Begin,
+        token: &Token,
+        call: Call,
+    ) -> Result<()> {
+        if self.is_in_transaction() {
+            let message = "a transaction is open already";
+            return Err(Report::new(mainstay_core::Kind::TransactionOver, message).into());
+        }
+        let flight = Flight::start(self);
+        let outcome = match self.learn_origin(call.deadline).await {
+            Ok(()) => self.send_begin_with_token(begin, token, call).await,
+            Err(error) => Err(error),
+        };
+        flight.land();
+        outcome
+    }
+
+    async fn send_begin_with_token(&self, begin: Begin, token: &Token, call: Call) -> Result<()> {
+        let text = format!("{};{}", begin_text(begin, call.lane), insert_text(token));
+        let leg = Leg {
+            completes: 2,
+            ..self.leg(Phase::Prepare)
+        };
+        self.usage().transaction = Some(call.lane);
+        let outcome = self
+            .answer(leg, call.deadline, self.client.batch_execute(&text))
+            .await;
+        if outcome.is_err() && !self.is_ended() && !self.usage().abandoned {
+            self.settle_refusal(call).await;
+            if self.log.state() == TransactionState::Idle {
+                self.usage().transaction = None;
+            } else if let Err(error) = self.send_roll_back(call).await {
+                // It stays dirty and is cleaned before anybody else gets it.
+                tracing::debug!(%error, "a transaction that did not begin was not rolled back");
+            }
+        }
+        outcome
+    }
+
+    /// Asks once which session this is. Behind a transaction pooler the answer would be true for one
+    /// transaction only, and a pooler ends a transaction whose client is gone by itself.
+    async fn learn_origin(&self, deadline: Deadline) -> Result<()> {
+        if self.style.pooled || self.origin.get().is_some() {
+            return Ok(());
+        }
+        let leg = self.leg(Phase::Prepare);
+        let rows = self
+            .answer(leg, deadline, self.client.query_typed(ORIGIN, &[]))
+            .await?;
+        if let Some(row) = rows.first() {
+            let process = row.try_get(0).map_err(|error| self.judge(leg, error))?;
+            let started = row.try_get(1).map_err(|error| self.judge(leg, error))?;
+            // Two that ask at once get the same answer.
+            self.origin.get_or_init(|| Origin { process, started });
+        }
+        Ok(())
+    }
+}
+
+/// The row's statement. A request of several statements has no parameters, so the values travel as
+/// digits, which need no quoting whatever is in them.
+fn insert_text(token: &Token) -> String {
+    format!(
+        "INSERT INTO _mainstay_tokens (token, state) VALUES ({}, {})",
+        text_literal(token.key()),
+        text_literal(token.mark())
+    )
+}
+
+fn text_literal(text: &str) -> String {
+    let mut literal = "pg_catalog.convert_from(pg_catalog.decode('".to_owned();
+    for byte in text.bytes() {
+        write!(literal, "{byte:02x}").expect("writing to a String does not fail");
+    }
+    literal.push_str("', 'hex'), 'UTF8')");
+    literal
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_reaches_the_text_as_digits_only() {
+        let text = insert_text(&Token::new("';drop", "n"));
+        assert!(text.contains("decode('273b64726f70', 'hex')"), "{text}");
+        assert!(!text.contains("drop"), "{text}");
+    }
+}
