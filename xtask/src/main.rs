@@ -9,6 +9,7 @@
 
 mod ci;
 mod postgres;
+mod proof;
 mod steps;
 mod test;
 mod tidy;
@@ -23,6 +24,7 @@ usage: cargo xtask <command>
   tidy    the rules of this repository that no other tool knows
   test    every test on both databases; installs PostgreSQL if there is none
           (what follows is passed to `cargo test --workspace`)
+  proof   a promise, tried for longer than a test may take: `proof ledger`
 ";
 
 fn main() -> ExitCode {
@@ -34,6 +36,7 @@ fn main() -> ExitCode {
         "ci" if rest.is_empty() => ci::run(&root),
         "tidy" if rest.is_empty() => tidy::run(&root),
         "test" => test::run(&root, &rest),
+        "proof" if rest.len() == 1 && proof::is_known(&rest[0]) => proof::run(&root, &rest[0]),
         "help" | "--help" | "-h" => {
             print!("{USAGE}");
             return ExitCode::SUCCESS;

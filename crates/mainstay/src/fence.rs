@@ -257,7 +257,10 @@ async fn terminate(
         .run_for_token(&terminate, Want::Rows(1), until, site)
         .await
         .map_err(Setback::into_error)?;
-    tracing::info!(process = origin.process, "ended a session whose client was lost");
+    tracing::info!(
+        process = origin.process,
+        "ended a session whose client was lost"
+    );
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! How a transaction is to be run.
 
-use mainstay_core::backend::{Begin, Isolation};
 use mainstay_core::Error;
+use mainstay_core::backend::{Begin, Isolation};
 use std::sync::Arc;
 use std::time::Duration;
 

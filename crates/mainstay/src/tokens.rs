@@ -70,8 +70,7 @@ impl Tokens {
     /// Whether a sweep is due; whoever is told so does it.
     fn is_due(&self, now: Instant) -> bool {
         let mut swept_at = self.swept_at.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_due =
-            swept_at.is_none_or(|at| now.saturating_duration_since(at) >= SWEEP_INTERVAL);
+        let is_due = swept_at.is_none_or(|at| now.saturating_duration_since(at) >= SWEEP_INTERVAL);
         if is_due {
             *swept_at = Some(now);
         }
@@ -94,9 +93,7 @@ impl Obstacle {
             (Kind::Unique, _) => Some(Self::Taken),
             // The only statement was our own, so it is the table that it misses.
             (Kind::Statement, System::Sqlite) => Some(Self::NoTable),
-            (Kind::Statement, _) => {
-                (error.sqlstate() == Some("42P01")).then_some(Self::NoTable)
-            }
+            (Kind::Statement, _) => (error.sqlstate() == Some("42P01")).then_some(Self::NoTable),
             _ => None,
         }
     }
@@ -141,9 +138,7 @@ impl Engine {
             deadline: with_margin(deadline, started),
         };
         let running = timeout_at(deadline.instant(), lease.run(statement, want, call));
-        let result = running
-            .await
-            .unwrap_or_else(|_| Err(too_late(Lane::Read)));
+        let result = running.await.unwrap_or_else(|_| Err(too_late(Lane::Read)));
         self.witness("token", started.elapsed(), result.as_ref().err());
         result.map_err(|error| Setback::Failed(harmless(error), Work::Unit))
     }

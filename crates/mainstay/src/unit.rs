@@ -148,12 +148,10 @@ impl Database {
                     continue;
                 }
             };
-            // Where the process itself knows how COMMIT ended there is nothing to find out.
-            let token = token.filter(|_| system != System::Sqlite);
             let suspect = token.map(|token| (token, tx.origin()));
             let commit_by = || match suspect {
-                Some(_) => half_way(deadline),
-                None => deadline,
+                Some(_) if can_be_settled(system) => half_way(deadline),
+                _ => deadline,
             };
             let failure = match self.run_and_end(&tx, &unit, deadline, commit_by).await {
                 Ok(value) => {
@@ -209,6 +207,9 @@ impl Database {
             origin,
             since,
         };
+        if !can_be_settled(self.engine().backend.system()) {
+            return Err(doubt.unresolved(error, None));
+        }
         match settle(self.engine(), &doubt, deadline, site).await {
             Verdict::Committed => Ok(()),
             Verdict::NotCommitted => Err(Doubt::resolved(error)),
@@ -357,6 +358,12 @@ enum Failure<T, E> {
         /// What the closure said.
         answer: Option<E>,
     },
+}
+
+/// On SQLite the process itself knows how COMMIT ended, and where it does not (the disk failed), no
+/// other connection of it knows better.
+fn can_be_settled(system: System) -> bool {
+    system != System::Sqlite
 }
 
 /// How long a COMMIT is waited for whose end can be found out otherwise: half of what is left, so

@@ -104,8 +104,7 @@ async fn a_commit_that_never_arrived_is_run_again() {
     let bed = Bed::new().await;
     let cut = |run| {
         if run == 1 {
-            bed.proxy
-                .cut_after(COMMIT_BYTES - 1, Direction::ToTarget);
+            bed.proxy.cut_after(COMMIT_BYTES - 1, Direction::ToTarget);
         }
     };
     assert_eq!(write(&bed.db, once(), cut).await.unwrap(), 2);
@@ -116,8 +115,7 @@ async fn a_commit_that_never_arrived_is_run_again() {
 async fn a_closure_that_may_run_only_once_is_told_that_nothing_was_committed() {
     let bed = Bed::new().await;
     let cut = |_| {
-        bed.proxy
-            .cut_after(COMMIT_BYTES - 1, Direction::ToTarget);
+        bed.proxy.cut_after(COMMIT_BYTES - 1, Direction::ToTarget);
     };
     let error = write(&bed.db, once().once(), cut).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Unreachable, "{error}");
@@ -211,7 +209,13 @@ async fn a_deadline_that_ends_first_leaves_the_outcome_unknown_and_says_where_to
     let may_go = tokio::sync::Mutex::new(Some(may_go));
     let unit = bed.db.transaction_with(options, async |tx| {
         tx.execute("insert into log values ('x')", ()).await?;
-        about_to_commit.lock().unwrap().take().unwrap().send(()).unwrap();
+        about_to_commit
+            .lock()
+            .unwrap()
+            .take()
+            .unwrap()
+            .send(())
+            .unwrap();
         may_go.lock().await.take().unwrap().await.unwrap();
         Ok(())
     });
@@ -301,15 +305,13 @@ async fn a_key_whose_commit_was_lost_is_decided_before_it_is_used_again() {
     // Found not committed: the tombstone does not stand in the way of the second run.
     let cut = |run| {
         if run == 1 {
-            bed.proxy
-                .cut_after(COMMIT_BYTES - 1, Direction::ToTarget);
+            bed.proxy.cut_after(COMMIT_BYTES - 1, Direction::ToTarget);
         }
     };
     assert_eq!(write(&bed.db, keyed("b"), cut).await.unwrap(), 2);
     // Nor, where the closure may run only once, of the next call.
     let cut = |_| {
-        bed.proxy
-            .cut_after(COMMIT_BYTES - 1, Direction::ToTarget);
+        bed.proxy.cut_after(COMMIT_BYTES - 1, Direction::ToTarget);
     };
     let lost = write(&bed.db, keyed("c").once(), cut).await;
     assert_eq!(lost.unwrap_err().kind(), Kind::Unreachable);

@@ -7,6 +7,11 @@
 //!
 //! `MAINSTAY_LEDGER` is the number of transactions, `MAINSTAY_SEED` repeats a run.
 
+#![expect(
+    clippy::print_stdout,
+    reason = "the seed of a run that fails must be known"
+)]
+
 use futures_util::future::join_all;
 use mainstay::{Database, Error, Kind, TransactionOptions};
 use mainstay_testkit::cluster::Mode;
@@ -90,6 +95,7 @@ async fn call(
     let db = Database::builder(&proxy.rewrite(&cluster.url()))
         .connection_limit(2)
         .ride_through(DEADLINE)
+        .pool_timeout(DEADLINE)
         .open()
         .await
         .unwrap();
@@ -109,7 +115,8 @@ async fn call(
                 let text = "update accounts set cents = cents + $2 where id = $1";
                 tx.execute(text, (account, cents)).await?;
             }
-            tx.execute("insert into moves (id) values ($1)", (id,)).await?;
+            tx.execute("insert into moves (id) values ($1)", (id,))
+                .await?;
             if run == 0
                 && let Some((bytes, direction)) = cut(id.unsigned_abs())
             {
@@ -200,7 +207,10 @@ fn audit(cluster: &Cluster, told: &Told) {
     let lost: Vec<_> = told.done.difference(&there).collect();
     assert!(lost.is_empty(), "acknowledged and not there: {lost:?}");
     for (id, error) in &told.refused {
-        assert!(!there.contains(id), "{id} is there, its caller heard {error}");
+        assert!(
+            !there.contains(id),
+            "{id} is there, its caller heard {error}"
+        );
     }
     let total = cluster.psql("select sum(cents) from accounts").unwrap();
     assert_eq!(total, (ACCOUNTS * 1000).to_string(), "cents were lost");

@@ -1,0 +1,66 @@
+//! `cargo xtask proof`: a test of minutes in its long form. Rare interleavings need many tries, and a
+//! gate that takes minutes longer is a gate that is gone around.
+
+use std::path::Path;
+
+use crate::postgres;
+use crate::steps::shown;
+
+/// A promise: its name, the tests of the facade that try it, and the setting that makes them long.
+struct Proof {
+    name: &'static str,
+    tests: &'static str,
+    length: (&'static str, &'static str),
+}
+
+const PROOFS: [Proof; 1] = [Proof {
+    name: "ledger",
+    tests: "ledger::",
+    length: ("MAINSTAY_LEDGER", "10000"),
+}];
+
+fn find(name: &str) -> Option<&'static Proof> {
+    PROOFS.iter().find(|proof| proof.name == name)
+}
+
+/// Whether there is a proof of this name.
+pub(crate) fn is_known(name: &str) -> bool {
+    find(name).is_some()
+}
+
+/// Runs it. Whoever has set its length already is not overruled.
+pub(crate) fn run(root: &Path, name: &str) -> bool {
+    let Some(proof) = find(name) else {
+        return false;
+    };
+    if postgres::find().is_none() {
+        eprintln!("a proof needs PostgreSQL; `cargo xtask test` installs it");
+        return false;
+    }
+    let (setting, value) = proof.length;
+    let length = std::env::var(setting).unwrap_or_else(|_| value.to_owned());
+    let command = [
+        "cargo",
+        "test",
+        "--package",
+        "mainstay",
+        "--test",
+        "it",
+        proof.tests,
+        "--",
+        "--nocapture",
+    ];
+    shown(root, &command, &[(setting, &length)])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_can_be_proved_is_known() {
+        assert!(is_known("ledger"));
+        assert!(!is_known("anything"));
+        assert!(!run(Path::new("."), "anything"));
+    }
+}
