@@ -180,6 +180,7 @@ impl<'a, O: Outcome + 'a> IntoFuture for Call<'a, O> {
     ///
     /// Dropping the future stops waiting at once; what the server still runs is cancelled in the
     /// background before its connection is lent again. A write that was dropped may have happened.
+    /// Inside a transaction it ends the whole transaction, which is rolled back.
     fn into_future(self) -> Self::IntoFuture {
         let Self {
             place,

@@ -161,9 +161,11 @@ impl Tx {
             lane: self.unit.lane,
             deadline: with_margin(deadline, started),
         };
+        let mut unfinished = Unfinished::new(self, STATEMENT_DROPPED);
         let running = connection.run(&statement, want, call);
         let result = timeout_at(deadline.instant(), running).await;
         let result = result.unwrap_or_else(|_| Err(self.too_late()));
+        unfinished.finished = true;
         let took = started.elapsed();
         self.unit
             .engine
@@ -184,7 +186,7 @@ impl Tx {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future leaves the transaction open; dropping the transaction rolls it back.
+    /// Dropping the future in the middle ends the whole transaction, which is rolled back.
     pub async fn script(&self, text: &str) -> Result<()> {
         let connection = self.connection()?;
         let started = Instant::now();
@@ -193,8 +195,10 @@ impl Tx {
             lane: self.unit.lane,
             deadline: with_margin(deadline, started),
         };
+        let mut unfinished = Unfinished::new(self, STATEMENT_DROPPED);
         let result = timeout_at(deadline.instant(), connection.script(text, call)).await;
         let result = result.unwrap_or_else(|_| Err(self.too_late()));
+        unfinished.finished = true;
         self.unit.engine.router.forget_all();
         self.unit
             .engine
@@ -264,10 +268,7 @@ impl Tx {
             return Err(Report::new(Kind::Statement, message).into());
         }
         let connection = self.connection()?;
-        let mut unfinished = Unfinished {
-            tx: self,
-            finished: false,
-        };
+        let mut unfinished = Unfinished::new(self, SAVEPOINT_DROPPED);
         self.step(&connection, Savepoint::Set(depth))
             .await
             .inspect_err(|_| {
@@ -372,19 +373,31 @@ impl Tx {
     }
 }
 
-/// A savepoint whose future was dropped ends the transaction.
+const STATEMENT_DROPPED: &str = "a statement was dropped in the middle, so it was rolled back";
+const SAVEPOINT_DROPPED: &str = "a savepoint was dropped in the middle, so it was rolled back";
+
+/// A statement or savepoint whose future was dropped ends the transaction: nobody knows what of it
+/// has happened, so nothing of it may be committed.
 struct Unfinished<'t> {
     tx: &'t Tx,
+    why: &'static str,
     finished: bool,
+}
+
+impl<'t> Unfinished<'t> {
+    fn new(tx: &'t Tx, why: &'static str) -> Self {
+        Self {
+            tx,
+            why,
+            finished: false,
+        }
+    }
 }
 
 impl Drop for Unfinished<'_> {
     fn drop(&mut self) {
         if !self.finished {
-            drop(
-                self.tx
-                    .end("a savepoint was dropped in the middle, so it was rolled back"),
-            );
+            drop(self.tx.end(self.why));
         }
     }
 }

@@ -197,6 +197,23 @@ async fn every_other_call_dropped_at_any_poll_leaves_nothing_behind() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_dropped_statement_ends_the_transaction() {
+    let script = Script::new([Answer::Fine, Answer::Never]);
+    let db = script.database(|_| {});
+    let tx = db.begin().await.unwrap();
+    assert!(!poll_times(tx.execute("update a", ()).into_future(), 3).await);
+    let error = tx.execute("update b", ()).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::TransactionOver);
+    assert!(
+        error.to_string().contains("dropped in the middle"),
+        "{error}"
+    );
+    assert!(tx.commit().await.is_err());
+    assert_eq!(script.count("commit"), 0);
+    is_whole(&db).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_dropped_savepoint_ends_the_transaction() {
     let script = Script::new([]);
     let db = script.database(|_| {});

@@ -77,11 +77,27 @@ fn keyed(key: &str) -> TransactionOptions {
 }
 
 /// Writes a row and answers the number of the run; `before_commit` is told the number.
+/// Waits until nothing of an earlier transaction is under way: cleaning, sweeping, reconnecting. A cut
+/// that counts bytes would hit that instead of COMMIT.
+async fn quiet(db: &Database) {
+    wait_for(
+        "the pool to come to rest",
+        Duration::from_secs(10),
+        || async {
+            let busy = |pool: &mainstay::PoolStatus| pool.open > pool.idle || pool.waiting > 0;
+            (!db.status().pools.iter().any(busy)).then_some(())
+        },
+    )
+    .await
+    .unwrap();
+}
+
 async fn write(
     db: &Database,
     options: TransactionOptions,
     before_commit: impl Fn(u32),
 ) -> Result<u32> {
+    quiet(db).await;
     let runs = AtomicU32::new(0);
     db.transaction_with(options, async |tx| {
         let run = runs.fetch_add(1, Ordering::Relaxed) + 1;
