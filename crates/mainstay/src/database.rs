@@ -1,12 +1,12 @@
 //! The handle that an application holds.
 
 use crate::attempts::{Attempts, Setback};
+use crate::bound::{answer_by, frame};
 use crate::builder::Builder;
 use crate::engine::Engine;
 use crate::lanes::PoolLease;
-use crate::one_shot::{too_late, with_margin};
 use crate::system;
-use mainstay_core::backend::{Backend, Begin, Call, Info, Lane, Progress, System};
+use mainstay_core::backend::{Backend, Begin, Info, Lane, Progress, System};
 use mainstay_core::error::Report;
 use mainstay_core::{Config, Deadline, Error, IntoParams, Kind, Result, Statement};
 use mainstay_resilience::Work;
@@ -16,7 +16,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::OnceCell;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 static GLOBAL: OnceCell<Database> = OnceCell::const_new();
 
@@ -218,16 +218,12 @@ impl Database {
     ) -> Result<Vec<u64>, Setback> {
         let lease = self.engine.admit(Lane::Write, deadline, site).await?;
         let started = Instant::now();
-        let call = Call {
-            lane: Lane::Write,
-            deadline: with_margin(deadline, started),
-        };
+        let call = frame(Lane::Write, deadline, started);
         let begin = Begin {
             isolation: self.engine.config.isolation,
             read_only: false,
         };
-        let result = timeout_at(deadline.instant(), lease.batch(statements, begin, call)).await;
-        let result = result.unwrap_or_else(|_| Err(too_late(Lane::Write)));
+        let result = answer_by(deadline, Lane::Write, lease.batch(statements, begin, call)).await;
         self.engine
             .witness("batch", started.elapsed(), result.as_ref().err());
         result.map_err(|error| Setback::Failed(error, Work::Unit))
@@ -264,9 +260,7 @@ impl Database {
             let deadline = self.deadline_for(None);
             let lease = self.lease(Lane::Read, deadline, site).await?;
             let info = self.engine.backend.info(&**lease, deadline);
-            timeout_at(deadline.instant(), info)
-                .await
-                .unwrap_or_else(|_| Err(too_late(Lane::Read)))
+            answer_by(deadline, Lane::Read, info).await
         }
     }
 

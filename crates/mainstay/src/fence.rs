@@ -14,8 +14,8 @@
 //! row of a transaction, so nobody takes his own for a commit.
 
 use crate::attempts::Setback;
+use crate::bound::answer_by;
 use crate::engine::Engine;
-use crate::one_shot::too_late;
 use crate::tokens::state_of;
 use mainstay_core::backend::{Begin, Call, Isolation, Lane, Want};
 use mainstay_core::error::Report;
@@ -235,8 +235,7 @@ async fn ask(
         lease.batch(&tombstone, begin, call).await?;
         state_of(&lease.run(&read, Want::Rows(1), call).await?)
     };
-    let asked = timeout_at(until.instant(), asked).await;
-    let asked = asked.unwrap_or_else(|_| Err(too_late(Lane::Read)));
+    let asked = answer_by(until, Lane::Read, asked).await;
     engine.witness("fence", started.elapsed(), asked.as_ref().err());
     asked
 }

@@ -1,18 +1,18 @@
 //! The exclusive use of one connection: session state, LISTEN, COPY, the native client.
 
+use crate::bound::{answer_by, frame};
 use crate::database::Database;
 use crate::engine::Engine;
 use crate::lanes::PoolLease;
 use crate::metrics;
-use crate::one_shot::{too_late, with_margin};
 use crate::router::changes_definitions;
-use mainstay_core::backend::{Call, Connection, Lane, Reply, Want};
+use mainstay_core::backend::{Connection, Lane, Reply, Want};
 use mainstay_core::{Deadline, Params, Result, Statement};
 use std::future::Future;
 use std::panic::Location;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 /// The exclusive use of one connection. It comes back when the last clone is dropped, and whatever
 /// its user changed (settings, temporary tables, an open transaction) is undone before the next
@@ -56,13 +56,9 @@ impl Lease {
         let statement = Statement::new(text, params)?;
         let started = Instant::now();
         let deadline = self.until(timeout);
-        let call = Call {
-            lane: Lane::Write,
-            deadline: with_margin(deadline, started),
-        };
+        let call = frame(Lane::Write, deadline, started);
         let running = self.connection().run(&statement, want, call);
-        let result = timeout_at(deadline.instant(), running).await;
-        let result = result.unwrap_or_else(|_| Err(too_late(Lane::Write)));
+        let result = answer_by(deadline, Lane::Write, running).await;
         let took = started.elapsed();
         self.engine.witness(text, took, result.as_ref().err());
         metrics::operation(&self.engine, &statement, took, result.as_ref().err());
@@ -83,13 +79,11 @@ impl Lease {
     /// What has been sent happens.
     pub async fn script(&self, text: &str) -> Result<()> {
         let deadline = self.until(None);
-        let call = Call {
-            lane: Lane::Write,
-            deadline: with_margin(deadline, Instant::now()),
-        };
-        let result = timeout_at(deadline.instant(), self.connection().script(text, call)).await;
+        let call = frame(Lane::Write, deadline, Instant::now());
+        let script = self.connection().script(text, call);
+        let result = answer_by(deadline, Lane::Write, script).await;
         self.engine.router.forget_all();
-        result.unwrap_or_else(|_| Err(too_late(Lane::Write)))
+        result
     }
 
     /// The PostgreSQL session with its native client, if it is one.

@@ -45,6 +45,7 @@
 //! `fence` find out about a lost COMMIT, `lease` is the exclusive use; `health`, `status`, `close` watch and end; [`migrate`] brings the schema.
 
 mod attempts;
+mod bound;
 mod builder;
 mod call;
 mod classify;

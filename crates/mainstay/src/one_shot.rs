@@ -3,23 +3,18 @@
 //! Deadline, router, gate, pool, backend, retry, metrics, in this order and in one place.
 
 use crate::attempts::{Attempts, Setback};
+use crate::bound::{answer_by, frame};
 use crate::call::CallOptions;
 use crate::engine::Engine;
 use crate::lanes::PoolLease;
 use crate::metrics;
 use crate::router::Route;
-use mainstay_core::backend::{Call, Lane, Reply, Want};
-use mainstay_core::error::Report;
-use mainstay_core::{Class, Deadline, Error, Evidence, Kind, Params, Result, Statement};
+use mainstay_core::backend::{Lane, Reply, Want};
+use mainstay_core::{Deadline, Params, Result, Statement};
 use mainstay_resilience::Work;
 use std::sync::Arc;
-use std::time::Duration;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 use tracing::Instrument;
-
-/// The part of the remaining time that the backend leaves to the facade, so that its own definite
-/// answer (a statement stopped, a write undone) arrives before the caller's patience ends.
-const MARGIN_MAX: Duration = Duration::from_millis(50);
 
 /// Runs one statement to its end: repeats it where that is allowed, never past the deadline.
 ///
@@ -122,9 +117,8 @@ async fn ask(
 ) -> Result<Lane, Setback> {
     let started = Instant::now();
     let asked = engine.backend.route(&***lease, text, deadline);
-    let answer = timeout_at(deadline.instant(), asked).await;
-    answer
-        .unwrap_or_else(|_| Err(too_late(Lane::Read)))
+    answer_by(deadline, Lane::Read, asked)
+        .await
         .map_err(|error| {
             engine.witness(text, started.elapsed(), Some(&error));
             Setback::Failed(error, Work::Read)
@@ -140,40 +134,9 @@ async fn send(
     deadline: Deadline,
 ) -> Result<Reply> {
     let started = Instant::now();
-    let call = Call {
-        lane,
-        deadline: with_margin(deadline, started),
-    };
+    let call = frame(lane, deadline, started);
     let running = lease.run(statement, want, call);
-    let result = timeout_at(deadline.instant(), running)
-        .await
-        .unwrap_or_else(|_| Err(too_late(lane)));
+    let result = answer_by(deadline, lane, running).await;
     engine.witness(statement.text(), started.elapsed(), result.as_ref().err());
     result
-}
-
-/// The backend's deadline: a tenth of the remaining time earlier, at most 50 ms.
-pub(crate) fn with_margin(deadline: Deadline, now: Instant) -> Deadline {
-    let remaining = deadline.remaining(now);
-    Deadline::at(deadline.instant() - (remaining / 10).min(MARGIN_MAX))
-}
-
-/// What is known when the deadline ends while a statement runs: a read has done nothing, a write may
-/// have.
-pub(crate) fn too_late(lane: Lane) -> Error {
-    match lane {
-        Lane::Read => Report::new(Kind::Timeout, "the deadline ended before the statement did")
-            .class(Class::Permanent)
-            .evidence(Evidence::Neither)
-            .remedy("give it more time, or look at why it is slow"),
-        Lane::Write => Report::new(
-            Kind::OutcomeUnknown,
-            "the deadline ended while a write was running; it may have happened",
-        )
-        .class(Class::OutcomeUnknown)
-        .evidence(Evidence::Neither)
-        .remedy("look whether it happened before doing it again"),
-    }
-    .timed_out()
-    .into()
 }

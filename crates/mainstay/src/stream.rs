@@ -1,13 +1,14 @@
 //! Results that are read piece by piece.
 
 use crate::attempts::{Attempts, Setback};
+use crate::bound::{answer_by, frame};
 use crate::call::{CallOptions, Strictness};
 use crate::database::Database;
 use crate::engine::Engine;
 use crate::lanes::PoolLease;
 use crate::one_shot;
 use futures_util::stream::{self, BoxStream, StreamExt};
-use mainstay_core::backend::{Call, Cursor, Lane};
+use mainstay_core::backend::{Cursor, Lane};
 use mainstay_core::error::Report;
 use mainstay_core::row::field_names;
 use mainstay_core::{Columns, Deadline, IntoParams, Kind, Params, Result, Row, Statement};
@@ -18,7 +19,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 /// The most texts whose missing columns were told; beyond that the warnings repeat.
 const WARNED_MAX: usize = 1_000;
@@ -262,18 +263,13 @@ async fn first_batch(
 ) -> Result<FirstBatch, Setback> {
     let (lease, lane) = one_shot::lend(engine, statement, options, deadline).await?;
     let started = Instant::now();
-    let call = Call {
-        lane,
-        deadline: one_shot::with_margin(deadline, started),
-    };
-    let opened = timeout_at(deadline.instant(), async {
+    let call = frame(lane, deadline, started);
+    let opened = answer_by(deadline, lane, async {
         let mut cursor = lease.cursor(statement, call).await?;
         let batch = cursor.next_batch().await?;
         Ok((cursor, batch))
-    });
-    let opened = opened
-        .await
-        .unwrap_or_else(|_| Err(one_shot::too_late(lane)));
+    })
+    .await;
     engine.witness(statement.text(), started.elapsed(), opened.as_ref().err());
     let (cursor, batch) =
         opened.map_err(|error| Setback::Failed(error, one_shot::work(lane, options)))?;
@@ -308,11 +304,8 @@ impl Reading {
                 return Ok(None);
             }
             let deadline = until(&self.engine, self.timeout, self.deadline);
-            let next = timeout_at(deadline.instant(), self.cursor.next_batch());
-            match next
-                .await
-                .unwrap_or_else(|_| Err(one_shot::too_late(self.lane)))?
-            {
+            let next = answer_by(deadline, self.lane, self.cursor.next_batch());
+            match next.await? {
                 Some(batch) => self.batch = batch.into_iter(),
                 None => self.ended = true,
             }

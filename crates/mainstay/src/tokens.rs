@@ -5,11 +5,11 @@
 //! the rows only cost room.
 
 use crate::attempts::Setback;
+use crate::bound::{answer_by, frame};
 use crate::database::Database;
 use crate::engine::Engine;
-use crate::one_shot::{too_late, with_margin};
 use crate::options::Promise;
-use mainstay_core::backend::{Call, Lane, Reply, System, Want};
+use mainstay_core::backend::{Lane, Reply, System, Want};
 use mainstay_core::error::Report;
 use mainstay_core::token::{COMMITTED, Token};
 use mainstay_core::{Class, Deadline, Error, Kind, Result, Statement};
@@ -19,7 +19,7 @@ use std::panic::Location;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 /// How often old tokens are looked for, at most.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60 * 60);
@@ -133,12 +133,8 @@ impl Engine {
     ) -> Result<Reply, Setback> {
         let lease = self.admit(Lane::Write, deadline, site).await?;
         let started = Instant::now();
-        let call = Call {
-            lane: Lane::Write,
-            deadline: with_margin(deadline, started),
-        };
-        let running = timeout_at(deadline.instant(), lease.run(statement, want, call));
-        let result = running.await.unwrap_or_else(|_| Err(too_late(Lane::Read)));
+        let call = frame(Lane::Write, deadline, started);
+        let result = answer_by(deadline, Lane::Read, lease.run(statement, want, call)).await;
         self.witness("token", started.elapsed(), result.as_ref().err());
         result.map_err(|error| Setback::Failed(harmless(error), Work::Unit))
     }

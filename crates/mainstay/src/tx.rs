@@ -1,9 +1,9 @@
 //! The handle of an open transaction.
 
+use crate::bound::{answer_by, frame};
 use crate::engine::Engine;
 use crate::lanes::PoolLease;
 use crate::metrics;
-use crate::one_shot::{too_late, with_margin};
 use crate::router::{changes_definitions, check_inside_transaction};
 use mainstay_core::backend::{Call, Connection, Lane, Reply, Savepoint, Want};
 use mainstay_core::error::Report;
@@ -157,10 +157,7 @@ impl Tx {
         let statement = Statement::new(text, params)?;
         let started = Instant::now();
         let deadline = self.until(timeout);
-        let call = Call {
-            lane: self.unit.lane,
-            deadline: with_margin(deadline, started),
-        };
+        let call = frame(self.unit.lane, deadline, started);
         let mut unfinished = Unfinished::new(self, STATEMENT_DROPPED);
         let running = connection.run(&statement, want, call);
         let result = timeout_at(deadline.instant(), running).await;
@@ -191,10 +188,7 @@ impl Tx {
         let connection = self.connection()?;
         let started = Instant::now();
         let deadline = self.unit.deadline;
-        let call = Call {
-            lane: self.unit.lane,
-            deadline: with_margin(deadline, started),
-        };
+        let call = frame(self.unit.lane, deadline, started);
         let mut unfinished = Unfinished::new(self, STATEMENT_DROPPED);
         let result = timeout_at(deadline.instant(), connection.script(text, call)).await;
         let result = result.unwrap_or_else(|_| Err(self.too_late()));
@@ -316,10 +310,7 @@ impl Tx {
 
     async fn step(&self, connection: &Arc<dyn Connection>, step: Savepoint) -> Result<()> {
         let deadline = self.unit.deadline;
-        let call = Call {
-            lane: self.unit.lane,
-            deadline: with_margin(deadline, Instant::now()),
-        };
+        let call = frame(self.unit.lane, deadline, Instant::now());
         let stepping = connection.savepoint(step, call);
         let result = timeout_at(deadline.instant(), stepping).await;
         let result = result.unwrap_or_else(|_| Err(self.too_late()));
@@ -342,12 +333,8 @@ impl Tx {
             return Err(over(self.state().why_over));
         };
         let started = Instant::now();
-        let call = Call {
-            lane: self.unit.lane,
-            deadline: with_margin(deadline, started),
-        };
-        let result = timeout_at(deadline.instant(), lease.commit(call)).await;
-        let result = result.unwrap_or_else(|_| Err(too_late(self.unit.lane)));
+        let call = frame(self.unit.lane, deadline, started);
+        let result = answer_by(deadline, self.unit.lane, lease.commit(call)).await;
         self.unit
             .engine
             .witness("commit", started.elapsed(), result.as_ref().err());
@@ -368,8 +355,7 @@ impl Tx {
             lane: self.unit.lane,
             deadline,
         };
-        let result = timeout_at(deadline.instant(), lease.roll_back(call)).await;
-        result.unwrap_or_else(|_| Err(too_late(Lane::Read)))
+        answer_by(deadline, Lane::Read, lease.roll_back(call)).await
     }
 }
 

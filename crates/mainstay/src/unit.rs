@@ -5,13 +5,13 @@
 //! end.
 
 use crate::attempts::{Attempts, Setback};
+use crate::bound::{answer_by, frame};
 use crate::database::Database;
 use crate::fence::{Doubt, Verdict, settle};
-use crate::one_shot::{too_late, with_margin};
 use crate::options::{Promise, TransactionOptions};
 use crate::tokens::{Obstacle, already_done};
 use crate::tx::{Transaction, Tx};
-use mainstay_core::backend::{Begin, Call, Lane, System};
+use mainstay_core::backend::{Begin, Lane, System};
 use mainstay_core::error::Report;
 use mainstay_core::token::{Origin, Token};
 use mainstay_core::{Class, Deadline, Error, Evidence, Kind, Result, Timestamp};
@@ -264,17 +264,13 @@ impl Database {
         let begin: Begin = options.begin(self.config().isolation);
         let lease = self.engine().admit(lane, deadline, site).await?;
         let started = Instant::now();
-        let call = Call {
-            lane,
-            deadline: with_margin(deadline, started),
-        };
+        let call = frame(lane, deadline, started);
         let beginning = match token {
             Some(token) => lease.begin_with_token(begin, token, call),
             None => lease.begin(begin, call),
         };
-        let begun = timeout_at(deadline.instant(), beginning).await;
         // Nothing can have been written before a transaction has begun.
-        let begun = begun.unwrap_or_else(|_| Err(too_late(Lane::Read)));
+        let begun = answer_by(deadline, Lane::Read, beginning).await;
         self.engine()
             .witness("begin", started.elapsed(), begun.as_ref().err());
         begun.map_err(|error| Setback::Failed(error, Work::Unit))?;
