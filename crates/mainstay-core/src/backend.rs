@@ -80,6 +80,18 @@ pub enum Layout {
     Single,
 }
 
+/// How the one-shot statements of a lane share connections.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Sharing {
+    /// How many connections are shared before callers crowd together on them.
+    pub active: usize,
+    /// How many callers may be on one connection at once.
+    pub depth: usize,
+    /// A connection whose oldest caller has been on it for longer takes nobody more until everybody
+    /// has left.
+    pub late_after: Duration,
+}
+
 /// What can be said about a text without asking the database.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Presumption {
@@ -193,6 +205,20 @@ pub trait Connection: Send + Sync + Debug + 'static {
         call: Call,
     ) -> BoxFuture<'a, Result<Reply>>;
 
+    /// Runs one statement beside those of strangers, on a lane that [`Backend::sharing`] lets share.
+    /// An error, a deadline or a dropped future of one of them touches no other.
+    ///
+    /// The session's setting may be changed for it only while nobody else is on the connection, which
+    /// is so whenever its lane is another than the call's.
+    fn run_shared<'a>(
+        &'a self,
+        statement: &'a Statement,
+        want: Want,
+        call: Call,
+    ) -> BoxFuture<'a, Result<Reply>> {
+        self.run(statement, want, call)
+    }
+
     /// Runs one statement and reads its rows piece by piece.
     fn cursor<'a>(
         &'a self,
@@ -209,6 +235,16 @@ pub trait Connection: Send + Sync + Debug + 'static {
         begin: Begin,
         call: Call,
     ) -> BoxFuture<'a, Result<Vec<u64>>>;
+
+    /// As [`batch`](Self::batch), beside the work of strangers; see [`run_shared`](Self::run_shared).
+    fn batch_shared<'a>(
+        &'a self,
+        statements: &'a [Statement],
+        begin: Begin,
+        call: Call,
+    ) -> BoxFuture<'a, Result<Vec<u64>>> {
+        self.batch(statements, begin, call)
+    }
 
     /// Runs a text of several statements without parameters, as migrations and seeds are. Inside a
     /// transaction it belongs to it; outside, every statement commits by itself.
@@ -340,6 +376,13 @@ pub trait Backend: Send + Sync + Debug + 'static {
 
     /// How its connections are laid out.
     fn layout(&self) -> Layout;
+
+    /// How the one-shot statements of a lane share connections; `None` gives each a connection of
+    /// its own.
+    fn sharing(&self, lane: Lane) -> Option<Sharing> {
+        let _ = lane; // only those who share ask which
+        None
+    }
 
     /// Makes one attempt to open one connection.
     fn connect(&self, lane: Lane, deadline: Deadline)

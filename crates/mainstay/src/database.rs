@@ -216,14 +216,23 @@ impl Database {
         deadline: Deadline,
         site: &'static Location<'static>,
     ) -> Result<Vec<u64>, Setback> {
-        let lease = self.engine.admit(Lane::Write, deadline, site).await?;
+        let mut hold = self.engine.seat(Lane::Write, deadline, site).await?;
         let started = Instant::now();
         let call = frame(Lane::Write, deadline, started);
         let begin = Begin {
             isolation: self.engine.config.isolation,
             read_only: false,
         };
-        let result = answer_by(deadline, Lane::Write, lease.batch(statements, begin, call)).await;
+        let is_moving = hold.lane() != Lane::Write;
+        let running = if hold.is_shared() {
+            hold.batch_shared(statements, begin, call)
+        } else {
+            hold.batch(statements, begin, call)
+        };
+        let result = answer_by(deadline, Lane::Write, running).await;
+        if is_moving && result.is_ok() {
+            hold.settle(Lane::Write);
+        }
         self.engine
             .witness("batch", started.elapsed(), result.as_ref().err());
         result.map_err(|error| Setback::Failed(error, Work::Unit))

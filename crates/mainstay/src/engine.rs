@@ -3,7 +3,7 @@
 use crate::attempts::Setback;
 use crate::gate::Gate;
 use crate::health::Probe;
-use crate::lanes::{Lanes, PoolLease};
+use crate::lanes::{Hold, Lanes, PoolLease};
 use crate::metrics::PoolObserver;
 use crate::router::Router;
 use crate::stream::Warned;
@@ -72,12 +72,33 @@ impl Engine {
     ) -> Result<PoolLease, Setback> {
         self.gate.admit(&self.me).map_err(Setback::NotServed)?;
         let lease = self.lanes.acquire(lane, deadline, &self.gate, site).await;
-        if lease.is_err() {
-            // The place that the gate gave is given back; why there was no lease, the pool has
+        self.served(lease)
+    }
+
+    /// Passes the gate and takes what a one-shot statement runs on: a place on a shared connection
+    /// where the lane has such, else a lease.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves nothing behind.
+    pub(crate) async fn seat(
+        &self,
+        lane: Lane,
+        deadline: Deadline,
+        site: &'static Location<'static>,
+    ) -> Result<Hold, Setback> {
+        self.gate.admit(&self.me).map_err(Setback::NotServed)?;
+        let hold = self.lanes.hold(lane, deadline, &self.gate, site).await;
+        self.served(hold)
+    }
+
+    fn served<T>(&self, answer: Result<T>) -> Result<T, Setback> {
+        if answer.is_err() {
+            // The place that the gate gave is given back; why there was no connection, the pool has
             // already told it.
             self.gate.on_evidence(&self.me, Evidence::Neither, None, 0);
         }
-        lease.map_err(Setback::NotServed)
+        answer.map_err(Setback::NotServed)
     }
 
     /// Tells gate and health what a statement's result says about the database.

@@ -7,12 +7,50 @@ use mainstay_core::error::Report;
 use mainstay_core::{Class, Config, Deadline, Error, Evidence, Kind, Result};
 use mainstay_pool::{AcquireError, Cause, Observer, Pool, Request};
 use mainstay_resilience::Backoff;
+use std::ops::Deref;
 use std::panic::Location;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
 pub(crate) type PoolLease = mainstay_pool::Lease<Shell>;
+
+/// What a one-shot statement runs on.
+pub(crate) enum Hold {
+    /// A connection of its own.
+    Lease(PoolLease),
+    /// A connection beside others.
+    Place(mainstay_pool::Place<Shell>),
+}
+
+impl Hold {
+    /// Whether others may be on the connection.
+    pub(crate) fn is_shared(&self) -> bool {
+        matches!(self, Self::Place(_))
+    }
+
+    /// Tells the pool the setting that the connection has after a statement of this lane, so that the
+    /// next one of the lane finds it.
+    pub(crate) fn settle(&mut self, lane: Lane) {
+        let tag = connector::tag(lane);
+        match self {
+            Self::Lease(lease) => lease.set_tag(tag),
+            // Refused where others are on the connection: then it has that setting already.
+            Self::Place(place) => drop(place.set_tag(tag)),
+        }
+    }
+}
+
+impl Deref for Hold {
+    type Target = Arc<dyn Connection>;
+
+    fn deref(&self) -> &Self::Target {
+        match self {
+            Self::Lease(lease) => lease,
+            Self::Place(place) => place,
+        }
+    }
+}
 
 /// How soon a caller that was refused for want of capacity may usefully come back.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -24,6 +62,8 @@ pub(crate) struct Lanes {
     /// `None` when the read pool serves both lanes.
     write: Option<Pool<Shell>>,
     connectors: Vec<Arc<Connector>>,
+    /// Whether one-shot statements share connections, on the read and on the write lane.
+    shares: [bool; 2],
     pool_timeout: Option<Duration>,
 }
 
@@ -35,6 +75,7 @@ impl Lanes {
     ) -> Self {
         let connect_timeout = config.connect_timeout;
         let mut connectors = Vec::new();
+        let sharing = [Lane::Read, Lane::Write].map(|lane| backend.sharing(lane));
         let mut pool = |name: &str, limit: usize, minimum: usize, lane: Option<Lane>| {
             let connector = Arc::new(Connector::new(Arc::clone(backend), connect_timeout, lane));
             connectors.push(Arc::clone(&connector));
@@ -57,6 +98,13 @@ impl Lanes {
             }
             if let Some(limit) = config.long_hold {
                 builder = builder.long_hold(limit);
+            }
+            // A pool of both lanes shares as its read lane does.
+            if let Some(sharing) = sharing[usize::from(lane == Some(Lane::Write))] {
+                builder = builder
+                    .active(sharing.active)
+                    .depth(sharing.depth)
+                    .late_after(sharing.late_after);
             }
             builder
         };
@@ -84,6 +132,7 @@ impl Lanes {
             read,
             write,
             connectors,
+            shares: sharing.map(|sharing| sharing.is_some()),
             pool_timeout: config.pool_timeout,
         }
     }
@@ -151,20 +200,49 @@ impl Lanes {
         gate: &Gate,
         site: &'static Location<'static>,
     ) -> Result<PoolLease> {
-        let now = Instant::now();
-        let until = self.pool_timeout.map_or(deadline, |limit| {
-            deadline.earliest(Deadline::after(now, limit))
-        });
         let pool = self.pool(lane);
-        let request = Request::until(until.instant())
-            .prefer(connector::tag(lane))
-            .site(site);
         let lease = tokio::select! {
             biased;
-            lease = pool.acquire_with(request) => lease.map_err(|error| explain(&error))?,
+            lease = pool.acquire_with(self.request(lane, deadline, site)) => lease.map_err(|error| explain(&error))?,
             refusal = gate.opened() => return Err(refusal),
         };
         Ok(lease)
+    }
+
+    /// What a one-shot statement of the lane runs on: a place where the lane shares connections, else
+    /// a lease; by the same rules as [`acquire`](Self::acquire).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`acquire`](Self::acquire).
+    pub(crate) async fn hold(
+        &self,
+        lane: Lane,
+        deadline: Deadline,
+        gate: &Gate,
+        site: &'static Location<'static>,
+    ) -> Result<Hold> {
+        if !self.shares[usize::from(lane == Lane::Write)] {
+            let lease = self.acquire(lane, deadline, gate, site).await?;
+            return Ok(Hold::Lease(lease));
+        }
+        let pool = self.pool(lane);
+        let place = tokio::select! {
+            biased;
+            place = pool.acquire_place(self.request(lane, deadline, site)) => place.map_err(|error| explain(&error))?,
+            refusal = gate.opened() => return Err(refusal),
+        };
+        Ok(Hold::Place(place))
+    }
+
+    /// A request that waits until the earlier of the deadline and the pool's own timeout.
+    fn request(&self, lane: Lane, deadline: Deadline, site: &'static Location<'static>) -> Request {
+        let until = self.pool_timeout.map_or(deadline, |limit| {
+            deadline.earliest(Deadline::after(Instant::now(), limit))
+        });
+        Request::until(until.instant())
+            .prefer(connector::tag(lane))
+            .site(site)
     }
 }
 

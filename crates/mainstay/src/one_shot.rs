@@ -6,7 +6,7 @@ use crate::attempts::{Attempts, Setback};
 use crate::bound::{answer_by, frame};
 use crate::call::CallOptions;
 use crate::engine::Engine;
-use crate::lanes::PoolLease;
+use crate::lanes::{Hold, PoolLease};
 use crate::metrics;
 use crate::router::Route;
 use mainstay_core::backend::{Lane, Reply, Want};
@@ -65,18 +65,31 @@ async fn attempt(
     options: CallOptions,
     deadline: Deadline,
 ) -> Result<Reply, Setback> {
-    let (lease, lane) = lend(engine, statement, options, deadline).await?;
-    match send(engine, &lease, statement, want, lane, deadline).await {
+    let (mut hold, lane) = seat(engine, statement, options, deadline).await?;
+    match send(engine, &mut hold, statement, want, lane, deadline).await {
         Ok(reply) => Ok(reply),
         Err(error) if error.is_refused_by_read_lane() => {
-            drop(lease);
+            drop(hold);
             engine.router.remember(statement.text(), Lane::Write);
-            let lease = engine.admit(Lane::Write, deadline, options.site).await?;
-            send(engine, &lease, statement, want, Lane::Write, deadline)
+            let mut hold = engine.seat(Lane::Write, deadline, options.site).await?;
+            send(engine, &mut hold, statement, want, Lane::Write, deadline)
                 .await
                 .map_err(|error| Setback::Failed(error, work(Lane::Write, options)))
         }
         Err(error) => Err(Setback::Failed(error, work(lane, options))),
+    }
+}
+
+/// What the statement runs on, on the lane where it belongs as far as is known before it is sent.
+async fn seat(
+    engine: &Arc<Engine>,
+    statement: &Statement,
+    options: CallOptions,
+    deadline: Deadline,
+) -> Result<(Hold, Lane), Setback> {
+    match lane(engine, statement, options, deadline).await? {
+        (lane, Some(asked)) => Ok((Hold::Lease(asked), lane)),
+        (lane, None) => Ok((engine.seat(lane, deadline, options.site).await?, lane)),
     }
 }
 
@@ -87,25 +100,35 @@ pub(crate) async fn lend(
     options: CallOptions,
     deadline: Deadline,
 ) -> Result<(PoolLease, Lane), Setback> {
+    match lane(engine, statement, options, deadline).await? {
+        (lane, Some(asked)) => Ok((asked, lane)),
+        (lane, None) => Ok((engine.admit(lane, deadline, options.site).await?, lane)),
+    }
+}
+
+/// The lane of a statement; with the lease on which the database was asked, if it had to be.
+async fn lane(
+    engine: &Arc<Engine>,
+    statement: &Statement,
+    options: CallOptions,
+    deadline: Deadline,
+) -> Result<(Lane, Option<PoolLease>), Setback> {
     let text = statement.text();
     let route = engine
         .router
         .route(&*engine.backend, text)
         .map_err(Setback::NotServed)?;
-    let lane = match route {
-        _ if options.write => Lane::Write,
-        Route::Known(lane) => lane,
+    match route {
+        _ if options.write => Ok((Lane::Write, None)),
+        Route::Known(lane) => Ok((lane, None)),
         Route::Ask => {
             let lease = engine.admit(Lane::Read, deadline, options.site).await?;
             let lane = ask(engine, &lease, text, deadline).await?;
             engine.router.remember(text, lane);
-            if lane == Lane::Read {
-                return Ok((lease, lane));
-            }
-            lane
+            // Given back before another one is waited for, where it cannot be used.
+            Ok((lane, Some(lease).filter(|_| lane == Lane::Read)))
         }
-    };
-    Ok((engine.admit(lane, deadline, options.site).await?, lane))
+    }
 }
 
 /// Asks the database where a text belongs.
@@ -127,7 +150,7 @@ async fn ask(
 
 async fn send(
     engine: &Arc<Engine>,
-    lease: &PoolLease,
+    hold: &mut Hold,
     statement: &Statement,
     want: Want,
     lane: Lane,
@@ -135,8 +158,16 @@ async fn send(
 ) -> Result<Reply> {
     let started = Instant::now();
     let call = frame(lane, deadline, started);
-    let running = lease.run(statement, want, call);
+    let is_moving = hold.lane() != lane;
+    let running = if hold.is_shared() {
+        hold.run_shared(statement, want, call)
+    } else {
+        hold.run(statement, want, call)
+    };
     let result = answer_by(deadline, lane, running).await;
+    if is_moving && result.is_ok() {
+        hold.settle(lane);
+    }
     engine.witness(statement.text(), started.elapsed(), result.as_ref().err());
     result
 }
