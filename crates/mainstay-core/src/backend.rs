@@ -8,7 +8,10 @@
 //! types do not change with the database. One boxed future a statement is the price, small beside
 //! the statement itself.
 
+mod info;
 mod keyword;
+
+pub use info::{FileInfo, Info, TableInfo};
 
 use crate::row::{Columns, Row};
 use crate::token::{Origin, Token};
@@ -318,24 +321,6 @@ pub trait Connection: Send + Sync + Debug + 'static {
 
     /// The native connection, for `as_postgres` and `as_sqlite`.
     fn as_any(&self) -> &dyn Any;
-}
-
-/// What `Database::info` tells.
-#[derive(Clone, Debug, Default)]
-#[non_exhaustive]
-pub struct Info {
-    /// The server's or library's version, as it states it.
-    pub version: String,
-    /// Sessions on this database now, ours and others'; on SQLite the handles of this process.
-    pub active_connections: u64,
-    /// The server's `max_connections`; `None` where there is no such limit.
-    pub max_connections: Option<u64>,
-    /// Size of the database in bytes.
-    pub size_bytes: u64,
-    /// Rows by table, sorted by name.
-    pub tables: Vec<(String, u64)>,
-    /// Whether the rows are the server's estimates (PostgreSQL) or were counted (SQLite).
-    pub rows_are_estimates: bool,
 }
 
 /// What a finished backup tells.

@@ -2,7 +2,7 @@
 
 use crate::flight::Leg;
 use crate::session::{Flight, Link};
-use mainstay_core::backend::Info;
+use mainstay_core::backend::{Info, TableInfo};
 use mainstay_core::{Deadline, Result};
 use std::sync::Arc;
 use tokio_postgres::Row;
@@ -56,8 +56,9 @@ impl Link {
             info.size_bytes = count(self.column(leg, row, 3)?);
         }
         for row in &tables {
-            info.tables
-                .push((self.column(leg, row, 0)?, count(self.column(leg, row, 1)?)));
+            let name: String = self.column(leg, row, 0)?;
+            let rows = count(self.column(leg, row, 1)?);
+            info.tables.push(TableInfo::new(name).with_rows(rows));
         }
         info.tables.sort();
         info.rows_are_estimates = true;

@@ -4,11 +4,24 @@ use crate::classify::classify;
 use crate::connect::Place;
 use crate::worker::{Worker, quoted};
 use mainstay_core::Result;
-use mainstay_core::backend::Info;
+use mainstay_core::backend::{FileInfo, Info, TableInfo};
+use rusqlite::Connection;
 use std::sync::atomic::Ordering;
 
 /// The most tables that are counted.
 const TABLES_MAX: i64 = 200;
+
+/// The bytes of a table's pages and those of its indexes; of a virtual table, those of the tables
+/// behind it. `dbstat` reads every page of the trees that are named and no other. It is asked page
+/// by page: its own sum over a tree could not be interrupted. A library that is built without it
+/// does not know this table, and the sizes stay open.
+const TABLE_SIZE: &str = "
+    SELECT coalesce(sum(page.pgsize), 0) FROM main.sqlite_schema AS tree, dbstat('main') AS page
+    WHERE page.name = tree.name AND tree.rootpage > 0
+        AND (tree.tbl_name = ?1 OR tree.tbl_name IN (
+            SELECT shadow.name FROM pragma_table_list AS shadow
+            WHERE shadow.schema = 'main' AND shadow.type = 'shadow'
+                AND substr(shadow.name, 1, length(?1) + 1) = ?1 || '_'))";
 
 impl Worker {
     /// Reads from the file itself, which `select 1` never touches, and looks whether it is still the
@@ -28,44 +41,75 @@ impl Worker {
         is_there
     }
 
-    /// Version, size and the rows of each table. Counting stops at the deadline: what has been
-    /// counted until then is the answer.
+    /// Version, pages and the tables with their rows and sizes. Both are counted, which reads the
+    /// tables: what has not been counted at the deadline is left open.
     pub(crate) fn info(&self, handles: usize) -> Result<Info> {
         let handle = self.handle()?;
-        let number = |text: &str| {
-            let read = handle.query_row(text, [], |row| row.get::<_, i64>(0));
-            read.map(i64::unsigned_abs)
-        };
         let failed = |error| classify(error, self.site());
+        let file = file(handle, &self.opening.place).map_err(failed)?;
         let mut info = Info::default();
         info.version = rusqlite::version().to_owned();
         info.active_connections = u64::try_from(handles).unwrap_or(u64::MAX);
-        info.size_bytes = number("PRAGMA page_count")
-            .and_then(|pages| Ok(pages.saturating_mul(number("PRAGMA page_size")?)))
-            .map_err(failed)?;
-        for name in self.tables().map_err(failed)? {
-            match number(&format!("SELECT count(*) FROM main.{}", quoted(&name))) {
-                Ok(rows) => info.tables.push((name, rows)),
-                Err(_) if self.signals.objection().is_some() => break,
-                // A virtual table whose module is not here has no rows that could be counted.
-                Err(error) => {
-                    tracing::debug!(table = name, error = %error, "a table could not be counted");
-                }
-            }
+        info.size_bytes = file.pages.saturating_mul(file.page_size);
+        info.file = Some(file);
+        info.tables = tables(handle).map_err(failed)?;
+        // All rows first: they are asked for more often than sizes are.
+        for table in &mut info.tables {
+            let text = format!("SELECT count(*) FROM main.{}", quoted(&table.name));
+            table.rows = self.unless_late(&table.name, || number(handle, &text));
+        }
+        for table in &mut info.tables {
+            table.size_bytes = self.unless_late(&table.name, || {
+                let size = handle.query_row(TABLE_SIZE, [&table.name], |row| row.get::<_, i64>(0));
+                size.map(i64::unsigned_abs)
+            });
         }
         Ok(info)
     }
 
-    fn tables(&self) -> rusqlite::Result<Vec<String>> {
-        let Ok(handle) = self.handle() else {
-            return Ok(Vec::new());
-        };
-        let mut statement = handle.prepare(
-            "SELECT name FROM pragma_table_list WHERE schema = 'main'
-             AND type IN ('table', 'virtual') AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'
-             ORDER BY name LIMIT ?1",
-        )?;
-        let names = statement.query_map([TABLES_MAX], |row| row.get(0))?;
-        names.collect()
+    /// Counts something of a table, or leaves it open when the time is up.
+    fn unless_late<T>(
+        &self,
+        table: &str,
+        count: impl FnOnce() -> rusqlite::Result<T>,
+    ) -> Option<T> {
+        if self.signals.objection().is_some() {
+            return None;
+        }
+        let counted = count().inspect_err(|error| {
+            // A virtual table whose module is not here has no rows that could be counted.
+            tracing::debug!(table, %error, "a table could not be counted");
+        });
+        counted.ok()
     }
+}
+
+fn file(handle: &Connection, place: &Place) -> rusqlite::Result<FileInfo> {
+    let mut file = FileInfo::default();
+    file.journal_mode = handle.query_row("PRAGMA journal_mode", [], |row| row.get(0))?;
+    file.page_size = number(handle, "PRAGMA page_size")?;
+    file.pages = number(handle, "PRAGMA page_count")?;
+    file.free_pages = number(handle, "PRAGMA freelist_count")?;
+    if let Place::File(path) = place {
+        let mut log = path.clone().into_os_string();
+        log.push("-wal");
+        // Before the first write it is not there.
+        file.wal_bytes = std::fs::metadata(log).map_or(0, |log| log.len());
+    }
+    Ok(file)
+}
+
+fn tables(handle: &Connection) -> rusqlite::Result<Vec<TableInfo>> {
+    let mut statement = handle.prepare(
+        "SELECT name FROM pragma_table_list WHERE schema = 'main'
+         AND type IN ('table', 'virtual') AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'
+         ORDER BY name LIMIT ?1",
+    )?;
+    let names = statement.query_map([TABLES_MAX], |row| row.get::<_, String>(0))?;
+    names.map(|name| name.map(TableInfo::new)).collect()
+}
+
+fn number(handle: &Connection, text: &str) -> rusqlite::Result<u64> {
+    let read = handle.query_row(text, [], |row| row.get::<_, i64>(0));
+    read.map(i64::unsigned_abs)
 }

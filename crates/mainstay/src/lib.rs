@@ -78,7 +78,7 @@ pub use database::{Database, IntoStatement, statement};
 pub use health::Health;
 pub use lease::Lease;
 pub use mainstay_core::backend;
-pub use mainstay_core::backend::{Backup, Info, Isolation, System};
+pub use mainstay_core::backend::{Backup, FileInfo, Info, Isolation, System, TableInfo};
 pub use mainstay_core::config;
 pub use mainstay_core::row;
 pub use mainstay_core::{

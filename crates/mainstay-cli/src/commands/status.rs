@@ -26,14 +26,27 @@ struct Server {
     active_connections: u64,
     max_connections: Option<u64>,
     size_bytes: u64,
+    /// Where the database is a file.
+    file: Option<File>,
     tables: Vec<Table>,
     rows_are_estimates: bool,
 }
 
 #[derive(Debug, Serialize)]
+struct File {
+    journal_mode: String,
+    page_size: u64,
+    pages: u64,
+    free_pages: u64,
+    wal_bytes: u64,
+}
+
+/// What is null was not to be found out, or not in time.
+#[derive(Debug, Serialize)]
 struct Table {
     name: String,
-    rows: u64,
+    rows: Option<u64>,
+    size_bytes: Option<u64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -105,22 +118,10 @@ impl Told {
         } else {
             "pending"
         };
-        let tables = info
-            .tables
-            .into_iter()
-            .map(|(name, rows)| Table { name, rows })
-            .collect();
         let failed = status.failed.into_iter().map(Failed::new).collect();
         Self {
             state,
-            server: Server {
-                version: info.version,
-                active_connections: info.active_connections,
-                max_connections: info.max_connections,
-                size_bytes: info.size_bytes,
-                tables,
-                rows_are_estimates: info.rows_are_estimates,
-            },
+            server: Server::new(info),
             migrations: History {
                 directory: directory.display().to_string(),
                 found,
@@ -200,27 +201,78 @@ impl Report for Told {
 }
 
 impl Server {
+    fn new(info: Info) -> Self {
+        let tables = info.tables.into_iter().map(|table| Table {
+            name: table.name,
+            rows: table.rows,
+            size_bytes: table.size_bytes,
+        });
+        Self {
+            version: info.version,
+            active_connections: info.active_connections,
+            max_connections: info.max_connections,
+            size_bytes: info.size_bytes,
+            file: info.file.map(|file| File {
+                journal_mode: file.journal_mode,
+                page_size: file.page_size,
+                pages: file.pages,
+                free_pages: file.free_pages,
+                wal_bytes: file.wal_bytes,
+            }),
+            tables: tables.collect(),
+            rows_are_estimates: info.rows_are_estimates,
+        }
+    }
+
     fn show(&self, page: &mut Page) {
         page.field("version", Paint::Plain, &self.version);
         let connections = connections(self.active_connections, self.max_connections);
         page.field("connections", Paint::Plain, &connections);
         page.field("size", Paint::Plain, &bytes(self.size_bytes));
+        if let Some(file) = &self.file {
+            page.field("file", Paint::Plain, &file.told());
+        }
         page.field("tables", Paint::Plain, &self.tables.len().to_string());
-        let width = self
-            .tables
-            .iter()
-            .map(|table| table.name.chars().count())
-            .max()
-            .unwrap_or(0);
-        for Table { name, rows } in &self.tables {
-            let about = if self.rows_are_estimates {
-                "about "
-            } else {
-                ""
-            };
-            let rows = counted(usize::try_from(*rows).unwrap_or(usize::MAX), "row");
-            let rows = format!("{about}{rows}");
-            page.item(Paint::Plain, &format!("{name:<width$}"), &rows);
+        let names = self.tables.iter().map(|table| table.name.chars().count());
+        let width = names.max().unwrap_or(0);
+        for table in &self.tables {
+            let told = table.told(self.rows_are_estimates);
+            page.item(Paint::Plain, &format!("{:<width$}", table.name), &told);
+        }
+    }
+}
+
+impl File {
+    fn told(&self) -> String {
+        let free = self.free_pages.saturating_mul(self.page_size);
+        let mut told = format!(
+            "journal mode {}, {} pages of {}, {} of them free ({})",
+            self.journal_mode,
+            self.pages,
+            bytes(self.page_size),
+            self.free_pages,
+            bytes(free),
+        );
+        if self.journal_mode == "wal" {
+            told += &format!(", log {}", bytes(self.wal_bytes));
+        }
+        told
+    }
+}
+
+impl Table {
+    fn told(&self, rows_are_estimates: bool) -> String {
+        let rows = self.rows.map_or_else(
+            || "rows not counted".to_owned(),
+            |rows| {
+                let about = if rows_are_estimates { "about " } else { "" };
+                let rows = counted(usize::try_from(rows).unwrap_or(usize::MAX), "row");
+                format!("{about}{rows}")
+            },
+        );
+        match self.size_bytes {
+            Some(size) => format!("{rows}, {}", bytes(size)),
+            None => rows,
         }
     }
 }

@@ -66,7 +66,17 @@ fn status_tells_about_the_server(bed: &Bed) {
     for name in ["orders", "users"] {
         assert!(names.iter().any(|found| found.ends_with(name)), "{names:?}");
     }
+    let is_file = server["file"]["journal_mode"] == "wal";
+    assert!(is_file || server["file"].is_null(), "{server}");
+    if is_file {
+        assert!(server["file"]["pages"].as_u64().unwrap() > 1, "{server}");
+        let sizes = tables
+            .iter()
+            .filter_map(|table| table["size_bytes"].as_u64());
+        assert_eq!(sizes.count(), tables.len(), "{server}");
+    }
     let human = bed.done(&["status"]);
+    assert_eq!(human.out.contains("journal mode wal"), is_file, "{human:?}");
     for word in [
         "version",
         "connections",

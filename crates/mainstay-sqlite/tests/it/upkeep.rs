@@ -1,8 +1,9 @@
 use crate::{Bench, PLAIN, READ, WRITE, backend, execute, on, scalar, soon, value};
 use mainstay_core::backend::{Backend, Condition};
-use mainstay_core::{Kind, Value};
+use mainstay_core::{Deadline, Kind, Value};
 use std::fs;
 use std::sync::Mutex;
+use std::time::Duration;
 
 #[tokio::test]
 async fn a_backup_is_one_moment_complete_and_checked() {
@@ -109,11 +110,14 @@ async fn info_counts_rows_and_handles() {
         .await
         .unwrap();
     let info = bench.sqlite.info(&*bench.reader, soon()).await.unwrap();
-    assert_eq!(
-        info.tables,
-        [("odd \" name".to_owned(), 0), ("t".to_owned(), 2)]
-    );
+    let rows: Vec<_> = info
+        .tables
+        .iter()
+        .map(|t| (t.name.as_str(), t.rows))
+        .collect();
+    assert_eq!(rows, [("odd \" name", Some(0)), ("t", Some(2))]);
     assert_eq!((info.active_connections, info.max_connections), (2, None));
+    assert!(!info.rows_are_estimates);
     assert!(
         info.size_bytes >= 8_192 && info.version.starts_with('3'),
         "{info:?}"
@@ -121,6 +125,81 @@ async fn info_counts_rows_and_handles() {
     bench.writer.close(soon()).await;
     let info = bench.sqlite.info(&*bench.reader, soon()).await.unwrap();
     assert_eq!(info.active_connections, 1);
+}
+
+#[tokio::test]
+async fn info_tells_what_the_file_is_made_of() {
+    let bench = Bench::new().await;
+    let text = "create table wide (a text);
+        create index by_a on wide (a);
+        create table small (a);
+        create virtual table words using fts5 (a);
+        insert into wide select printf('%0500d', value) from generate(2000);
+        create table gone (a);
+        insert into gone select printf('%0900d', value) from generate(500);
+        drop table gone;";
+    let generate = "(with recursive n(value) as
+        (select 1 union all select value + 1 from n where value < ";
+    let text = text
+        .replace(
+            "generate(2000)",
+            &format!("{generate} 2000) select value from n)"),
+        )
+        .replace(
+            "generate(500)",
+            &format!("{generate} 500) select value from n)"),
+        );
+    bench.writer.script(&text, on(WRITE)).await.unwrap();
+    let info = bench.sqlite.info(&*bench.reader, soon()).await.unwrap();
+    let file = info.file.as_ref().unwrap();
+    assert_eq!(file.journal_mode, "wal");
+    assert_eq!(file.page_size * file.pages, info.size_bytes);
+    assert!(
+        file.free_pages > 100 && file.free_pages < file.pages,
+        "{file:?}"
+    );
+    let log = fs::metadata(bench.directory.path().join("app.db-wal")).unwrap();
+    assert_eq!(file.wal_bytes, log.len());
+    assert!(file.wal_bytes > 0);
+    let size = |name: &str| {
+        let table = info.tables.iter().find(|table| table.name == name).unwrap();
+        table.size_bytes.unwrap()
+    };
+    assert!(size("wide") > 2 * 2_000 * 500, "the table and its index");
+    assert_eq!(size("small"), file.page_size);
+    assert!(size("words") > file.page_size, "the tables behind it");
+    let sum: u64 = info
+        .tables
+        .iter()
+        .filter_map(|table| table.size_bytes)
+        .sum();
+    // The schema's own page is nobody's.
+    let used = (file.pages - file.free_pages) * file.page_size;
+    assert!(
+        sum < used && sum + 8 * file.page_size >= used,
+        "{sum} of {used}"
+    );
+}
+
+#[tokio::test]
+async fn info_leaves_open_what_it_could_not_count_in_time() {
+    let bench = Bench::new().await;
+    // Counting the one row is nothing, finding out where its pages are takes a walk over them all.
+    let text = "create table a (a); create table z (a);
+        insert into z values (zeroblob(200000000));";
+    bench.writer.script(text, on(WRITE)).await.unwrap();
+    let late = Deadline::from_now(Duration::from_millis(30));
+    let info = bench.sqlite.info(&*bench.reader, late).await.unwrap();
+    let told: Vec<_> = info
+        .tables
+        .iter()
+        .map(|t| (t.name.as_str(), t.rows))
+        .collect();
+    assert_eq!(told, [("a", Some(0)), ("z", Some(1))]);
+    assert_eq!(info.tables[1].size_bytes, None);
+    assert_eq!(bench.reader.condition(), Condition::Clean);
+    let info = bench.sqlite.info(&*bench.reader, soon()).await.unwrap();
+    assert!(info.tables[1].size_bytes.unwrap() > 200_000_000);
 }
 
 #[tokio::test]

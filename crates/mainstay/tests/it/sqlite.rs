@@ -165,7 +165,11 @@ async fn health_and_status_and_info_tell_the_truth() {
         info.size_bytes > 0 && info.version.starts_with('3'),
         "{info:?}"
     );
-    assert_eq!(info.tables, [("t".to_owned(), 0)]);
+    assert_eq!(
+        (info.tables[0].name.as_str(), info.tables[0].rows),
+        ("t", Some(0))
+    );
+    assert_eq!(info.file.unwrap().journal_mode, "wal");
     let status = db.status();
     assert_eq!(status.pools.len(), 2);
     assert_eq!(status.leased(), 0);
