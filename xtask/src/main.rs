@@ -24,8 +24,11 @@ usage: cargo xtask <command>
   tidy    the rules of this repository that no other tool knows
   test    every test on both databases; installs PostgreSQL if there is none
           (what follows is passed to `cargo test --workspace`)
-  proof   a promise, tried for longer than a test may take: `proof ledger`
-";
+  proof   a promise, tried for longer than a test may take: `proof <name>`";
+
+fn usage() -> String {
+    format!("{USAGE}\n          of {}\n", proof::names())
+}
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
@@ -38,11 +41,11 @@ fn main() -> ExitCode {
         "test" => test::run(&root, &rest),
         "proof" if rest.len() == 1 && proof::is_known(&rest[0]) => proof::run(&root, &rest[0]),
         "help" | "--help" | "-h" => {
-            print!("{USAGE}");
+            print!("{}", usage());
             return ExitCode::SUCCESS;
         }
         _ => {
-            eprint!("{USAGE}");
+            eprint!("{}", usage());
             return ExitCode::from(2);
         }
     };

@@ -13,14 +13,26 @@ struct Proof {
     length: (&'static str, &'static str),
 }
 
-const PROOFS: [Proof; 1] = [Proof {
-    name: "ledger",
-    tests: "ledger::",
-    length: ("MAINSTAY_LEDGER", "10000"),
-}];
+const PROOFS: [Proof; 2] = [
+    Proof {
+        name: "ledger",
+        tests: "ledger::",
+        length: ("MAINSTAY_LEDGER", "10000"),
+    },
+    Proof {
+        name: "restart",
+        tests: "restart::",
+        length: ("MAINSTAY_RESTARTS", "100"),
+    },
+];
 
 fn find(name: &str) -> Option<&'static Proof> {
     PROOFS.iter().find(|proof| proof.name == name)
+}
+
+/// The names of all proofs, for the usage.
+pub(crate) fn names() -> String {
+    PROOFS.map(|proof| proof.name).join(", ")
 }
 
 /// Whether there is a proof of this name.
@@ -59,7 +71,8 @@ mod tests {
 
     #[test]
     fn only_what_can_be_proved_is_known() {
-        assert!(is_known("ledger"));
+        assert!(PROOFS.iter().all(|proof| is_known(proof.name)));
+        assert!(names().contains("ledger"), "{}", names());
         assert!(!is_known("anything"));
         assert!(!run(Path::new("."), "anything"));
     }

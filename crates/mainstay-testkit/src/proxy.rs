@@ -169,6 +169,11 @@ impl Proxy {
         self.faults.accepted()
     }
 
+    /// How many bytes went through in one direction since the start, over all connections.
+    pub fn passed(&self, direction: Direction) -> u64 {
+        self.faults.passed(direction)
+    }
+
     async fn tell(
         &self,
         command: impl FnOnce(oneshot::Sender<io::Result<()>>) -> Command,

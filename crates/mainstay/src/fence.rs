@@ -265,13 +265,16 @@ async fn terminate(
 
 impl Doubt {
     /// The error of a transaction that was found not committed: the closure may be run again.
+    ///
+    /// It is the server that answered so, a moment ago: what follows is a rerun on a server that is
+    /// well, not one more attempt on one that is away, and it is paid for as such.
     pub(crate) fn resolved(lost: Error) -> Error {
         Report::new(
             Kind::Unreachable,
             "the connection was lost during COMMIT, and nothing was committed",
         )
         .class(Class::RolledBack)
-        .evidence(Evidence::Silent)
+        .evidence(Evidence::Answered)
         .source(lost)
         .into()
     }

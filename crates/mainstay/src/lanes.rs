@@ -73,7 +73,7 @@ impl Lanes {
         backend: &Arc<dyn Backend>,
         observer: &Arc<dyn Observer>,
     ) -> Self {
-        let connect_timeout = config.connect_timeout;
+        let (connect_timeout, ride_through) = (config.connect_timeout, config.ride_through);
         let mut connectors = Vec::new();
         let sharing = [Lane::Read, Lane::Write].map(|lane| backend.sharing(lane));
         let mut pool = |name: &str, limit: usize, minimum: usize, lane: Option<Lane>| {
@@ -90,7 +90,7 @@ impl Lanes {
                 .clean_timeout(CLEAN_TIMEOUT)
                 .close_timeout(CLOSE_TIMEOUT)
                 .max_waiters(config.max_waiters)
-                .pacing(reconnect_pacing)
+                .pacing(move || reconnect_pacing(ride_through))
                 .observer(Arc::clone(observer));
             // A handle of an embedded database cannot fall silent, and asking it keeps nothing alive.
             if backend.system() == System::Sqlite {
@@ -246,11 +246,24 @@ impl Lanes {
     }
 }
 
-/// The delays between attempts to connect while the database is away: quick at first, because most
-/// outages are restarts, and never slower than half a second, so that recovery is noticed at once.
-fn reconnect_pacing() -> Box<dyn Iterator<Item = Duration> + Send> {
-    let backoff = Backoff::new(Duration::from_millis(20), Duration::from_millis(500));
-    Box::new(backoff.delays(fastrand::u64(..)))
+/// The longest delay between attempts to connect while callers wait an outage out: most outages are
+/// restarts, and whoever waits for one shall not wait a third of a second longer than it takes. Ten
+/// attempts a second burden no server, and one pool makes one at a time.
+const QUICK_PACE: Duration = Duration::from_millis(100);
+/// The longest delay after that, when nobody waits any more but the pool's own minimum.
+const SLOW_PACE: Duration = Duration::from_millis(500);
+
+/// The delays between attempts to connect while the database is away, each drawn anew so that many
+/// pools do not come in step.
+fn reconnect_pacing(ride_through: Duration) -> Box<dyn Iterator<Item = Duration> + Send> {
+    let seed = fastrand::u64(..);
+    let mut spent = Duration::ZERO;
+    let quick = Backoff::new(Duration::from_millis(20), QUICK_PACE).delays(seed);
+    let quick = quick.take_while(move |delay| {
+        spent += *delay;
+        spent < ride_through
+    });
+    Box::new(quick.chain(Backoff::new(SLOW_PACE, SLOW_PACE).delays(seed)))
 }
 
 /// When a database is opened, its own first word is worth more than the pool's.
@@ -302,4 +315,23 @@ pub(crate) fn explain(error: &AcquireError<Error>) -> Error {
         }
     };
     report.waited(error.waited).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reconnecting_is_quick_while_callers_wait_and_slower_afterwards() {
+        let ride_through = Duration::from_secs(2);
+        let mut spent = Duration::ZERO;
+        for delay in reconnect_pacing(ride_through).take(1000) {
+            assert!(delay <= SLOW_PACE);
+            if spent + delay < ride_through {
+                assert!(delay <= QUICK_PACE, "{delay:?} after {spent:?}");
+            }
+            spent += delay;
+        }
+        assert!(spent > ride_through * 10, "no storm afterwards: {spent:?}");
+    }
 }

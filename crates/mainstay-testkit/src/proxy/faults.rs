@@ -23,6 +23,8 @@ pub(super) struct Faults {
     cut: Mutex<Option<Cut>>,
     open: AtomicUsize,
     accepted: AtomicU64,
+    sent: AtomicU64,
+    answered: AtomicU64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -47,6 +49,8 @@ impl Default for Faults {
             cut: Mutex::default(),
             open: AtomicUsize::new(0),
             accepted: AtomicU64::new(0),
+            sent: AtomicU64::new(0),
+            answered: AtomicU64::new(0),
         }
     }
 }
@@ -94,6 +98,23 @@ impl Faults {
                 cut.left -= length as u64;
                 Passage::All
             }
+        }
+    }
+
+    /// Takes note of bytes that were given to the other side.
+    pub(super) fn count_bytes(&self, direction: Direction, length: usize) {
+        self.counter(direction)
+            .fetch_add(length as u64, Ordering::AcqRel);
+    }
+
+    pub(super) fn passed(&self, direction: Direction) -> u64 {
+        self.counter(direction).load(Ordering::Acquire)
+    }
+
+    fn counter(&self, direction: Direction) -> &AtomicU64 {
+        match direction {
+            Direction::ToTarget => &self.sent,
+            Direction::FromTarget => &self.answered,
         }
     }
 

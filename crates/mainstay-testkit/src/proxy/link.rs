@@ -114,8 +114,13 @@ async fn give(
         }
         faults.until_flowing().await;
         match faults.pass(direction, piece.len()) {
-            Passage::All => to.write_all(&piece).await?,
+            Passage::All => {
+                // Counted first: whoever got an answer finds it in the count.
+                faults.count_bytes(direction, piece.len());
+                to.write_all(&piece).await?;
+            }
             Passage::Only(length) => {
+                faults.count_bytes(direction, length);
                 to.write_all(&piece[..length]).await?;
                 return cut().map(|never| match never {});
             }

@@ -67,6 +67,9 @@ async fn what_goes_in_comes_out_and_a_regular_end_stays_one() {
     receiving.unwrap();
     assert!(received == sent);
     assert_eq!(proxy.accepted(), 1);
+    for direction in [Direction::ToTarget, Direction::FromTarget] {
+        assert_eq!(proxy.passed(direction), 4_000_000, "{direction:?}");
+    }
     wait_for("the link to end", LONG, async || {
         (proxy.connections() == 0).then_some(())
     })

@@ -76,10 +76,9 @@ fn keyed(key: &str) -> TransactionOptions {
         .timeout(SECOND * 30)
 }
 
-/// Writes a row and answers the number of the run; `before_commit` is told the number.
 /// Waits until nothing of an earlier transaction is under way: cleaning, sweeping, reconnecting. A cut
 /// that counts bytes would hit that instead of COMMIT.
-async fn quiet(db: &Database) {
+pub(crate) async fn quiet(db: &Database) {
     wait_for(
         "the pool to come to rest",
         Duration::from_secs(10),
@@ -92,6 +91,7 @@ async fn quiet(db: &Database) {
     .unwrap();
 }
 
+/// Writes a row and answers the number of the run; `before_commit` is told the number.
 async fn write(
     db: &Database,
     options: TransactionOptions,

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test stops where it fails")]
 
+mod books;
 mod breaker;
 mod close;
 mod conformance;
@@ -11,7 +12,9 @@ mod exactly_once;
 mod ledger;
 mod postgres;
 mod processes;
+mod restart;
 mod retry;
+mod run;
 mod script;
 mod send;
 mod sqlite;
