@@ -1,6 +1,6 @@
-//! Finds a PostgreSQL server, or has the system's package manager install one. The order of the
-//! search is that of the test kit, which the tests use: `PG_BIN`, `PATH`, `pg_config --bindir`,
-//! the usual directories.
+//! Finds a PostgreSQL server and PgBouncer, or has the system's package manager install them. The
+//! order of the search is that of the test kit, which the tests use: `PG_BIN`, `PATH`,
+//! `pg_config --bindir`, the usual directories; for PgBouncer `PGBOUNCER`, `PATH`, the usual places.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -24,6 +24,27 @@ pub(crate) fn find() -> Option<PathBuf> {
         None => places(),
     };
     first_complete(&places)
+}
+
+/// Where PgBouncer is when `PATH` does not lead there.
+const POOLER: [&str; 4] = [
+    "/usr/sbin/pgbouncer",
+    "/usr/local/bin/pgbouncer",
+    "/usr/local/sbin/pgbouncer",
+    "/opt/homebrew/bin/pgbouncer",
+];
+
+/// The program of PgBouncer.
+pub(crate) fn find_pooler() -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let places: Vec<PathBuf> = match std::env::var_os("PGBOUNCER") {
+        Some(chosen) => vec![chosen.into()],
+        None => std::env::split_paths(&path)
+            .map(|directory| directory.join("pgbouncer"))
+            .chain(POOLER.map(PathBuf::from))
+            .collect(),
+    };
+    places.into_iter().find(|place| place.is_file())
 }
 
 fn first_complete(places: &[PathBuf]) -> Option<PathBuf> {
@@ -79,18 +100,33 @@ const MANAGERS: [(&str, &[&[&str]]); 4] = [
         "apt-get",
         &[
             &["update"],
-            &["install", "-y", "--no-install-recommends", "postgresql"],
+            &[
+                "install",
+                "-y",
+                "--no-install-recommends",
+                "postgresql",
+                "pgbouncer",
+            ],
         ],
     ),
     (
         "dnf",
-        &[&["install", "-y", "postgresql-server", "postgresql"]],
+        &[&[
+            "install",
+            "-y",
+            "postgresql-server",
+            "postgresql",
+            "pgbouncer",
+        ]],
     ),
-    ("apk", &[&["add", "postgresql", "postgresql-client"]]),
-    ("brew", &[&["install", "postgresql@17"]]),
+    (
+        "apk",
+        &[&["add", "postgresql", "postgresql-client", "pgbouncer"]],
+    ),
+    ("brew", &[&["install", "postgresql@17", "pgbouncer"]]),
 ];
 
-/// Installs a server with the first package manager there is, and shows each command before.
+/// Installs both with the first package manager there is, and shows each command before.
 pub(crate) fn install(root: &Path) -> bool {
     let Some((manager, steps)) = MANAGERS
         .iter()
@@ -142,12 +178,18 @@ mod tests {
 
     #[test]
     fn only_those_who_are_not_root_use_sudo_and_it_never_asks() {
-        assert_eq!(told("apk", true), ["apk add postgresql postgresql-client"]);
+        assert_eq!(
+            told("apk", true),
+            ["apk add postgresql postgresql-client pgbouncer"]
+        );
         assert_eq!(
             told("apk", false),
-            ["sudo -n apk add postgresql postgresql-client"]
+            ["sudo -n apk add postgresql postgresql-client pgbouncer"]
         );
-        assert_eq!(told("brew", false), ["brew install postgresql@17"]);
+        assert_eq!(
+            told("brew", false),
+            ["brew install postgresql@17 pgbouncer"]
+        );
     }
 
     #[test]

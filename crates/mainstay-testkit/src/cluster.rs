@@ -29,11 +29,14 @@ mod databases;
 mod error;
 mod image;
 mod keeper;
+mod pooler;
 mod processes;
+mod standby;
 mod tls;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -42,6 +45,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 pub use self::builder::{Auth, Builder};
 pub use self::databases::{TestDatabase, database, shared_cluster};
 pub use self::error::{Error, Result};
+pub use self::pooler::Pooler;
 
 use self::binaries::Binaries;
 use self::image::Password;
@@ -309,40 +313,12 @@ impl Cluster {
     ///
     /// When `psql` fails, with what it wrote.
     pub fn psql_in(&self, database: &str, sql: &str) -> Result<String> {
-        let output = account::plain_command(self.program("psql"))
-            .args([
-                "-X",
-                "-A",
-                "-t",
-                "-q",
-                "-v",
-                "ON_ERROR_STOP=1",
-                "-U",
-                SUPERUSER,
-            ])
+        let mut command = psql(self, database, sql);
+        command
             .arg("-h")
             .arg(self.socket_directory())
-            .args([
-                "-p",
-                &self.server.port.to_string(),
-                "-d",
-                database,
-                "-c",
-                sql,
-            ])
-            .stdin(std::process::Stdio::null())
-            .output()
-            .map_err(Error::during("running psql"))?;
-        if output.status.success() {
-            return Ok(String::from_utf8_lossy(&output.stdout)
-                .trim_end()
-                .to_owned());
-        }
-        let complaint = String::from_utf8_lossy(&output.stderr);
-        Err(Error::new(format!(
-            "psql, asked for {sql:?}, said: {}",
-            complaint.trim_end()
-        )))
+            .args(["-p", &self.server.port.to_string()]);
+        answer_of(command, sql)
     }
 
     /// Makes an empty database and answers its URL.
@@ -387,6 +363,30 @@ impl fmt::Debug for Cluster {
             .field("root", &self.server.root)
             .finish_non_exhaustive()
     }
+}
+
+/// `psql` that is about to run one text and answers bare values; where to, the caller adds.
+fn psql(cluster: &Cluster, database: &str, sql: &str) -> Command {
+    let mut command = account::plain_command(cluster.program("psql"));
+    command
+        .args(["-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1"])
+        .args(["-U", SUPERUSER, "-d", database, "-c", sql])
+        .stdin(std::process::Stdio::null());
+    command
+}
+
+fn answer_of(mut command: Command, sql: &str) -> Result<String> {
+    let output = command.output().map_err(Error::during("running psql"))?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout)
+            .trim_end()
+            .to_owned());
+    }
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    Err(Error::new(format!(
+        "psql, asked for {sql:?}, said: {}",
+        complaint.trim_end()
+    )))
 }
 
 /// Starts the server and waits until it accepts clients.

@@ -22,6 +22,6 @@ pub mod proxy;
 mod port;
 mod wait;
 
-pub use cluster::{Cluster, TestDatabase, database, shared_cluster};
+pub use cluster::{Cluster, Pooler, TestDatabase, database, shared_cluster};
 pub use proxy::Proxy;
 pub use wait::{TimedOut, wait_for, wait_for_blocking};

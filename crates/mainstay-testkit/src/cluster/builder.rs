@@ -101,13 +101,23 @@ impl Builder {
     /// When no PostgreSQL is installed (the message says where it was looked for) or the server
     /// does not start (the message carries the end of its log).
     pub fn start(self) -> Result<Cluster> {
+        let image = Image::of(&Binaries::find()?, server_account()?.as_ref())?;
+        self.start_with(|root, account| image.copy_to(root, account))
+    }
+
+    /// Starts with the data directory that `fill` puts into the cluster's own.
+    pub(super) fn start_with(
+        self,
+        fill: impl FnOnce(&Path, Option<&Account>) -> Result<()>,
+    ) -> Result<Cluster> {
         let binaries = Binaries::find()?;
         let account = server_account()?;
         let account = account.as_ref();
+        // Every cluster of a process has the image's password: a standby has its primary's.
         let image = Image::of(&binaries, account)?;
         let mut keeper = Keeper::open(account, |root| server_command(&binaries, root))?;
         let root = keeper.root().to_owned();
-        image.copy_to(&root, account)?;
+        fill(&root, account)?;
         write_private(&root.join("data/pg_hba.conf"), &self.host_rules(), account)?;
         let tls = if self.tls {
             Some(tls::make(&root, account)?)

@@ -8,7 +8,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use mainstay_testkit::cluster::{Auth, Mode};
-use mainstay_testkit::{Cluster, wait_for_blocking};
+use mainstay_testkit::{Cluster, Pooler, wait_for_blocking};
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -300,4 +300,40 @@ fn a_server_that_does_not_start_says_why() {
         error.contains("shared_buffers") && error.contains("a lot"),
         "{error}"
     );
+}
+
+#[test]
+fn a_standby_streams_and_is_promoted_while_the_old_primary_lives_on_in_recovery() {
+    let primary = Cluster::start().unwrap();
+    primary.psql("create table t (id int)").unwrap();
+    let standby = Cluster::builder().start_standby_of(&primary).unwrap();
+    assert!(standby.is_in_recovery().unwrap());
+    primary.psql("insert into t values (1)").unwrap();
+    let streamed = || (standby.psql("select count(*) from t").ok()? == "1").then_some(());
+    wait_for_blocking("the row to arrive", LONG, streamed).unwrap();
+    assert!(standby.psql("insert into t values (2)").is_err());
+    standby.promote().unwrap();
+    standby.psql("insert into t values (2)").unwrap();
+    primary.restart_in_recovery().unwrap();
+    assert!(primary.is_in_recovery().unwrap());
+    assert!(primary.psql("insert into t values (3)").is_err());
+}
+
+#[test]
+fn a_pooler_leads_to_the_cluster_and_ends_with_its_handle() {
+    let cluster = Cluster::start().unwrap();
+    let pooler = Pooler::start(&cluster, &[]).unwrap();
+    assert!(
+        pooler
+            .console("show version")
+            .unwrap()
+            .contains("PgBouncer")
+    );
+    let process = pooler.process().unwrap();
+    drop(pooler);
+    let gone = Command::new("sh")
+        .args(["-c", &format!("kill -0 {process}")])
+        .output()
+        .unwrap();
+    assert!(!gone.status.success());
 }
