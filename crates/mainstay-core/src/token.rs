@@ -66,13 +66,13 @@ impl Token {
     }
 }
 
-/// A session of the server. The number of its process alone would not do: numbers are given out
-/// again.
+/// A session of the server, or behind a transaction pooler one transaction of it. The number of the
+/// process alone would not do: numbers are given out again.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
     /// The process of the backend.
     pub process: i32,
-    /// When it was started, in microseconds since 1970.
+    /// When session or transaction was started, in microseconds since 1970.
     pub started: i64,
 }
 

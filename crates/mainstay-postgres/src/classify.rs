@@ -328,6 +328,9 @@ fn remedy(error: &ServerError) -> Option<String> {
         "53300" => "lower connection_limit, or raise max_connections of the server",
         "53100" => "free some disk space on the server",
         "42501" => "grant the role what it needs, or use another role",
+        "42P05" | "26000" => {
+            "if a transaction pooler such as PgBouncer stands between, add pgbouncer=true to the URL"
+        }
         "25P02" => "look at the first error in the transaction",
         _ => return error.hint.clone(),
     };

@@ -10,7 +10,10 @@ mod startup;
 
 use self::dial::{Endpoint, Stream, addresses};
 use self::startup::{options, refusal};
+use crate::pooled::settings_were_dropped;
+use crate::session::{READ_ONLY, Style};
 use crate::tls::TlsPolicy;
+use crate::types::CustomTypes;
 use crate::wire::{Log, Wire};
 use mainstay_core::backend::Lane;
 use mainstay_core::config::{Host, PostgresTarget, SslMode};
@@ -43,21 +46,30 @@ pub(crate) struct Connector {
     statement_timeout: Option<Duration>,
     /// Whether the lane is a setting of the session; see [`crate::read_lane`].
     lanes: bool,
+    /// Whether statements are prepared; where not, the driver must not look types up.
+    prepares: bool,
+    types: CustomTypes,
 }
 
 impl Connector {
-    pub(crate) fn new(config: &Config, target: &PostgresTarget, lanes: bool) -> Result<Self> {
+    pub(crate) fn new(config: &Config, target: &PostgresTarget, style: Style) -> Result<Self> {
         Ok(Self {
+            prepares: style.statements > 0,
+            types: CustomTypes::default(),
             tls: TlsPolicy::new(&target.tls)?,
             target: target.clone(),
             connect_timeout: config.connect_timeout,
             statement_timeout: config.statement_timeout,
-            lanes,
+            lanes: style.lanes,
         })
     }
 
     pub(crate) fn target(&self) -> &PostgresTarget {
         &self.target
+    }
+
+    pub(crate) fn types(&self) -> &CustomTypes {
+        &self.types
     }
 
     pub(crate) fn tls(&self) -> &TlsPolicy {
@@ -168,12 +180,18 @@ impl Connector {
         let dialled = endpoint.dial(tls.then_some(&self.tls)).await?;
         endpoint.encrypted = dialled.encrypted;
         let log = Arc::new(Log::default());
-        let wire = Wire::new(dialled.stream, dialled.end_point, Arc::clone(&log));
+        let mut wire = Wire::new(dialled.stream, dialled.end_point, Arc::clone(&log));
+        if !self.prepares {
+            wire = wire.hiding_types();
+        }
         let config = self.driver_config(database, lane);
         let started = config
             .connect_raw(tokio::io::empty(), Negotiated { stream: wire })
             .await;
         match started {
+            Ok(_) if self.lanes && !keeps_its_lane(&log, lane) => {
+                Err(settings_were_dropped(endpoint.host()))
+            }
             Ok((client, driver)) => Ok(Opened {
                 client,
                 driver,
@@ -233,6 +251,12 @@ impl TlsConnect<tokio::io::Empty> for Negotiated {
     fn connect(self, _nothing: tokio::io::Empty) -> Self::Future {
         ready(Ok(self.stream))
     }
+}
+
+/// Whether the session has the setting of its lane, where the server reports it.
+fn keeps_its_lane(log: &Log, lane: Lane) -> bool {
+    let asked = if lane == Lane::Read { "on" } else { "off" };
+    log.parameter(READ_ONLY).is_none_or(|found| found == asked)
 }
 
 /// An even share of the time that is left, so that a host that swallows packets does not use up

@@ -64,6 +64,7 @@ impl Link {
             .prepared(text, statement.params(), call.deadline)
             .await?;
         let bound = prepared.bind(statement.params())?;
+        self.learn_wanted_types(call.deadline).await?;
         if let Some(shape) = &prepared.shape {
             shape.check()?;
         }
@@ -129,9 +130,12 @@ impl RowCursor {
     }
 
     fn read(&mut self, row: &tokio_postgres::Row) -> Result<Row> {
-        self.shape
-            .get_or_insert_with(|| RowShape::of(row.columns()))
-            .read(row)
+        if let Some(shape) = &self.shape {
+            return shape.read(row);
+        }
+        let shape = RowShape::resolved(row.columns(), self.link.connector.types())
+            .map_err(|numbers| self.link.unlearned(&numbers, self.leg.phase))?;
+        self.shape.insert(shape).read(row)
     }
 
     /// The result is complete when the transaction that guarded it has ended as well.

@@ -7,6 +7,7 @@
 mod numeric;
 
 use crate::bind::{EPOCH_DAYS, EPOCH_MICROS, base};
+use crate::types::CustomTypes;
 use mainstay_core::error::Report;
 use mainstay_core::{
     Columns, Date, DateTime, Error, Kind, Result, Row, TimeOfDay, Timestamp, Uuid, Value,
@@ -22,15 +23,31 @@ pub(crate) struct RowShape {
 }
 
 impl RowShape {
+    /// The shape of columns whose types the driver knows.
     pub(crate) fn of(columns: &[tokio_postgres::Column]) -> Self {
+        Self::with_types(columns, columns.iter().map(|column| column.type_().clone()))
+    }
+
+    /// The shape of columns with types of the database's own, or the numbers of those types that have
+    /// to be asked for.
+    pub(crate) fn resolved(
+        columns: &[tokio_postgres::Column],
+        custom: &CustomTypes,
+    ) -> std::result::Result<Self, Vec<u32>> {
+        let found: Vec<_> = columns.iter().map(|column| custom.of(column)).collect();
+        let unknown: Vec<u32> = found.iter().filter_map(|one| one.clone().err()).collect();
+        if !unknown.is_empty() {
+            return Err(unknown);
+        }
+        Ok(Self::with_types(columns, found.into_iter().flatten()))
+    }
+
+    fn with_types(columns: &[tokio_postgres::Column], types: impl Iterator<Item = Type>) -> Self {
         Self {
             columns: Arc::new(Columns::from_names(
                 columns.iter().map(tokio_postgres::Column::name),
             )),
-            types: columns
-                .iter()
-                .map(|column| base(column.type_()).clone())
-                .collect(),
+            types: types.map(|column| base(&column).clone()).collect(),
         }
     }
 

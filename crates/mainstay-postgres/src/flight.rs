@@ -225,7 +225,9 @@ pub(crate) fn is_nonsense(error: &tokio_postgres::Error) -> bool {
 /// The plan was made for tables that have changed since, or the statement is gone.
 fn is_stale(server: &ServerError) -> bool {
     match server.code() {
-        "26000" => true,
+        // The second: somebody else has prepared under that name, or a pooler's session has it from
+        // another client. The next try has another name.
+        "26000" | "42P05" => true,
         "0A000" => server.routine() == Some("RevalidateCachedQuery"),
         _ => false,
     }

@@ -10,9 +10,10 @@
 //! * `connect`, `tls`: one attempt to open one session
 //! * `wire`: what passes between driver and server, written down
 //! * `session`: an open session and its condition; `clean`: putting it back in order
-//! * `sql`, `statements`, `bind`, `decode`: texts, prepared statements, values
+//! * `sql`, `statements`, `bind`, `decode`, `types`: texts, prepared statements, values
 //! * `flight`, `run`, `cursor`: sending requests and judging what comes back
 //! * `read_lane`, `write_lane`, `transaction`: the ways a statement reaches the database
+//! * `pooled`: what a transaction pooler in between changes
 //! * `classify`: what an error means for what may be done next
 //! * `health`, `migrate`, `backup`: operating it
 
@@ -26,6 +27,7 @@ mod decode;
 mod flight;
 mod health;
 mod migrate;
+mod pooled;
 mod read_lane;
 mod run;
 mod session;
@@ -34,6 +36,7 @@ mod statements;
 mod tls;
 mod token;
 mod transaction;
+mod types;
 mod wire;
 mod write_lane;
 
@@ -98,7 +101,7 @@ impl Postgres {
             },
         };
         Ok(Self {
-            connector: Arc::new(Connector::new(config, target, style.lanes)?),
+            connector: Arc::new(Connector::new(config, target, style)?),
             style,
             limit: config.connection_limit,
             target: Target::Postgres(target.clone()).to_string(),
@@ -117,6 +120,13 @@ impl Postgres {
     }
 
     async fn dump(&self, to: &Path, progress: Progress<'_>) -> Result<Backup> {
+        if self.style.pooled {
+            let message =
+                "pg_dump needs a session of its own, which a transaction pooler does not give";
+            return Err(Report::new(Kind::Config, message)
+                .remedy("use the URL of the server itself for backups, without pgbouncer=true")
+                .into());
+        }
         let deadline = Deadline::from_now(self.connect_timeout);
         let session = self.open(Lane::Read, deadline).await?;
         let link = session.link();

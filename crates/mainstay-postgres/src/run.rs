@@ -21,6 +21,8 @@ pub(crate) struct Fetched {
     columns: Arc<Columns>,
     rows: Vec<Row>,
     affected: u64,
+    /// Rows whose types are not known yet, where the statement was not prepared.
+    raw: Vec<tokio_postgres::Row>,
     /// The first row that could not be read. The statement ran nevertheless.
     unreadable: Option<Error>,
 }
@@ -66,7 +68,10 @@ impl Link {
         self.refuse_late(call.deadline)?;
         let request = fetch(&self.client, &prepared, statement.text(), bound, want);
         let guarded = self.send_guarded(call.lane, request);
-        let fetched = self.land_guarded(guarded, call).await?;
+        let mut fetched = self.land_guarded(guarded, call).await?;
+        if !fetched.raw.is_empty() {
+            self.read_raw(&mut fetched, call).await?;
+        }
         match fetched.unreadable {
             Some(error) => Err(error),
             None => Ok(Reply {
@@ -75,6 +80,26 @@ impl Link {
                 affected: fetched.affected,
             }),
         }
+    }
+
+    /// Reads the rows of a statement that was not prepared. It has run whatever comes of this.
+    async fn read_raw(&self, fetched: &mut Fetched, call: Call) -> Result<()> {
+        let rows = std::mem::take(&mut fetched.raw);
+        let columns = rows.first().map_or(&[][..], tokio_postgres::Row::columns);
+        let types = self.connector.types();
+        let shape = match RowShape::resolved(columns, types) {
+            Ok(shape) => shape,
+            Err(_) => {
+                self.learn_types(columns, call.deadline).await?;
+                RowShape::resolved(columns, types).unwrap_or_else(|_| RowShape::of(columns))
+            }
+        };
+        fetched.rows = rows
+            .iter()
+            .map(|row| shape.read(row))
+            .collect::<Result<_>>()?;
+        fetched.columns = Arc::clone(shape.columns());
+        Ok(())
     }
 
     /// Sends a request together with what keeps its lane, in one flight.
@@ -219,8 +244,9 @@ pub(crate) async fn fetch(
     want: Want,
 ) -> DriverResult<Fetched> {
     let mut stream = pin!(open(client, prepared, text, bound).await?);
-    let mut shape = prepared.shape.clone();
+    let shape = &prepared.shape;
     let mut fetched = Fetched {
+        raw: Vec::new(),
         columns: Arc::default(),
         rows: Vec::new(),
         affected: 0,
@@ -232,18 +258,17 @@ pub(crate) async fn fetch(
     };
     // What comes beyond the limit is read away: a statement has succeeded only when it has ended.
     while let Some(row) = stream.try_next().await? {
-        if fetched.rows.len() >= limit || fetched.unreadable.is_some() {
+        let kept = fetched.rows.len() + fetched.raw.len();
+        if kept >= limit || fetched.unreadable.is_some() {
             continue;
         }
-        match shape
-            .get_or_insert_with(|| RowShape::of(row.columns()))
-            .read(&row)
-        {
-            Ok(row) => fetched.rows.push(row),
-            Err(error) => fetched.unreadable = Some(error),
+        match shape.as_ref().map(|shape| shape.read(&row)) {
+            Some(Ok(row)) => fetched.rows.push(row),
+            Some(Err(error)) => fetched.unreadable = Some(error),
+            None => fetched.raw.push(row),
         }
     }
-    if let (Want::Rows(_), Some(shape)) = (want, &shape) {
+    if let (Want::Rows(_), Some(shape)) = (want, shape) {
         fetched.columns = Arc::clone(shape.columns());
     }
     fetched.affected = stream.rows_affected().unwrap_or(0);

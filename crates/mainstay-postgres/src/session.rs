@@ -19,7 +19,7 @@ use mainstay_core::token::{Origin, Token};
 use mainstay_core::{Deadline, Result, Statement};
 use std::any::Any;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
 use tokio_postgres::{AsyncMessage, Client, Notification};
@@ -28,7 +28,7 @@ use tokio_postgres::{AsyncMessage, Client, Notification};
 const NOTIFICATIONS_MAX: usize = 256;
 
 /// `default_transaction_read_only` is reported by PostgreSQL 14 and later.
-const READ_ONLY: &str = "default_transaction_read_only";
+pub(crate) const READ_ONLY: &str = "default_transaction_read_only";
 
 /// An open session with a PostgreSQL server.
 ///
@@ -58,7 +58,7 @@ impl PostgresSession {
             statements: Mutex::new(StatementCache::new(style.statements)),
             usage: Mutex::new(Usage::new(lane)),
             orphans: Mutex::default(),
-            origin: OnceLock::new(),
+            origin: Mutex::default(),
             driver: Mutex::new(Some(driver)),
             notifications,
         };
@@ -124,8 +124,9 @@ pub(crate) struct Link {
     usage: Mutex<Usage>,
     /// Preparations whose caller went away; [`clean`](Connection::clean) sees them to their end.
     pub(crate) orphans: Mutex<Vec<Orphan>>,
-    /// Process and start of the backend, once they have been asked for.
-    pub(crate) origin: OnceLock<Origin>,
+    /// Process and start of the backend, once they have been asked for; behind a pooler those of the
+    /// present transaction.
+    pub(crate) origin: Mutex<Option<Origin>>,
     driver: Mutex<Option<JoinHandle<()>>>,
     notifications: broadcast::Sender<Notification>,
 }
@@ -208,6 +209,10 @@ impl Link {
     /// Each change is complete in itself, so a panic elsewhere leaves the notes true.
     pub(crate) fn usage(&self) -> MutexGuard<'_, Usage> {
         self.usage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn origin(&self) -> MutexGuard<'_, Option<Origin>> {
+        self.origin.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn is_ended(&self) -> bool {
@@ -367,7 +372,7 @@ impl Connection for PostgresSession {
     }
 
     fn origin(&self) -> Option<Origin> {
-        self.link.origin.get().copied()
+        *self.link.origin()
     }
 
     fn commit(&self, call: Call) -> BoxFuture<'_, Result<()>> {

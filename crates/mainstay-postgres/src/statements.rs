@@ -8,6 +8,7 @@
 
 use crate::bind::{Bound, bind, unspecified};
 use crate::decode::RowShape;
+use crate::pooled::refuse_session_state;
 use crate::session::Link;
 use crate::sql;
 use mainstay_core::error::Report;
@@ -131,6 +132,9 @@ impl Link {
             return Ok(known);
         }
         refuse_unsendable(text)?;
+        if self.style.pooled {
+            refuse_session_state(text)?;
+        }
         let unnamed = Prepared::unnamed(text);
         unnamed.check_number_of(values)?;
         if self.style.statements == 0 {

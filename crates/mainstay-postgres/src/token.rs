@@ -17,11 +17,18 @@ use mainstay_core::error::Report;
 use mainstay_core::token::{Origin, Token};
 use std::fmt::Write;
 use std::sync::Arc;
+use tokio_postgres::SimpleQueryMessage;
 
 /// The session's own row. The start travels as a number, so that no setting changes its text.
 const ORIGIN: &str = "
 select pid, (extract(epoch from backend_start) * 1000000)::bigint
 from pg_catalog.pg_stat_activity where pid = pg_catalog.pg_backend_pid()";
+
+/// The server's process and the start of the transaction: behind a pooler the session goes on to
+/// somebody else afterwards, so it must not be known by its own start.
+const TRANSACTION: &str = ";\
+select pg_catalog.pg_backend_pid(),
+    (extract(epoch from pg_catalog.now()) * 1000000)::bigint";
 
 impl Link {
     /// Opens a transaction and writes the token's row, in one round trip.
@@ -45,15 +52,18 @@ impl Link {
     }
 
     async fn send_begin_with_token(&self, begin: Begin, token: &Token, call: Call) -> Result<()> {
-        let text = format!("{};{}", begin_text(begin, call.lane), insert_text(token));
+        let mut text = format!("{};{}", begin_text(begin, call.lane), insert_text(token));
+        if self.style.pooled {
+            text.push_str(TRANSACTION);
+        }
         let leg = Leg {
             completes: 2,
             ..self.leg(Phase::Prepare)
         };
         self.usage().transaction = Some(call.lane);
-        let outcome = self
-            .answer(leg, call.deadline, self.client.batch_execute(&text))
-            .await;
+        let request = self.client.simple_query(&text);
+        let outcome = self.answer(leg, call.deadline, request).await;
+        let outcome = outcome.map(|answers| self.note_transaction(&answers));
         if outcome.is_err() && !self.is_ended() && !self.usage().abandoned {
             self.settle_refusal(call).await;
             if self.log.state() == TransactionState::Idle {
@@ -66,10 +76,27 @@ impl Link {
         outcome
     }
 
-    /// Asks once which session this is. Behind a transaction pooler the answer would be true for one
-    /// transaction only, and a pooler ends a transaction whose client is gone by itself.
+    /// Behind a pooler the session is another one each time, so each transaction tells its own.
+    fn note_transaction(&self, answers: &[SimpleQueryMessage]) {
+        if !self.style.pooled {
+            return;
+        }
+        *self.origin() = answers.iter().find_map(|answer| match answer {
+            SimpleQueryMessage::Row(row) => Some(Origin {
+                process: row.get(0)?.parse().ok()?,
+                started: row.get(1)?.parse().ok()?,
+            }),
+            _ => None,
+        });
+    }
+
+    /// Asks once which session this is, unless each transaction says so.
     async fn learn_origin(&self, deadline: Deadline) -> Result<()> {
-        if self.style.pooled || self.origin.get().is_some() {
+        if self.style.pooled {
+            *self.origin() = None;
+            return Ok(());
+        }
+        if self.origin().is_some() {
             return Ok(());
         }
         let leg = self.leg(Phase::Prepare);
@@ -79,8 +106,7 @@ impl Link {
         if let Some(row) = rows.first() {
             let process = row.try_get(0).map_err(|error| self.judge(leg, error))?;
             let started = row.try_get(1).map_err(|error| self.judge(leg, error))?;
-            // Two that ask at once get the same answer.
-            self.origin.get_or_init(|| Origin { process, started });
+            *self.origin() = Some(Origin { process, started });
         }
         Ok(())
     }

@@ -8,8 +8,10 @@
 //! politely from outside, because the driver does so only when its last handle is gone.
 
 mod frames;
+mod retype;
 
 use self::frames::FrameScanner;
+use self::retype::Retyper;
 use crate::classify::CRASH;
 use std::collections::HashMap;
 use std::io;
@@ -295,12 +297,15 @@ pub(crate) struct Wire<S> {
     /// How much of [`TERMINATE`] has been written, once closing has begun.
     terminated: usize,
     end_point: Option<Vec<u8>>,
+    /// Where nothing is prepared; see [`retype`].
+    retyper: Option<Retyper>,
 }
 
 impl<S> Wire<S> {
     /// Wraps a stream. `end_point` is the hash that binds a login to the TLS channel.
     pub(crate) fn new(stream: S, end_point: Option<Vec<u8>>, log: Arc<Log>) -> Self {
         Self {
+            retyper: None,
             stream,
             log,
             incoming: FrameScanner::incoming(),
@@ -308,6 +313,12 @@ impl<S> Wire<S> {
             terminated: 0,
             end_point,
         }
+    }
+
+    /// Hides the database's own types from the driver.
+    pub(crate) fn hiding_types(mut self) -> Self {
+        self.retyper = Some(Retyper::default());
+        self
     }
 
     fn received(&mut self, bytes: &[u8]) {
@@ -340,6 +351,46 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
                     self.received(&bytes);
                 }
                 _ => return,
+            }
+        }
+    }
+
+    fn poll_stream(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let outcome = ready!(Pin::new(&mut self.stream).poll_read(cx, buffer));
+        match &outcome {
+            Ok(()) if buffer.filled().len() == before => self.log.end("the server hung up"),
+            Ok(()) => self.received(&buffer.filled()[before..]),
+            Err(error) => self.log.end(error.to_string()),
+        }
+        Poll::Ready(outcome)
+    }
+
+    /// Reads through the retyper, which may hold something back: then there is more to read, not an
+    /// end.
+    fn poll_retyped(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        loop {
+            if let Some(retyper) = &mut self.retyper {
+                let ready = retyper.hand_out(buffer.remaining());
+                if !ready.is_empty() {
+                    buffer.put_slice(&ready);
+                    return Poll::Ready(Ok(()));
+                }
+            }
+            let mut scratch = [0; 4_096];
+            let mut read = ReadBuf::new(&mut scratch);
+            ready!(self.poll_stream(cx, &mut read))?;
+            match &mut self.retyper {
+                Some(retyper) if !read.filled().is_empty() => retyper.take_in(read.filled()),
+                _ => return Poll::Ready(Ok(())),
             }
         }
     }
@@ -383,14 +434,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Wire<S> {
             self.log.end("closed by us");
             return Poll::Ready(Ok(()));
         }
-        let before = buffer.filled().len();
-        let outcome = ready!(Pin::new(&mut self.stream).poll_read(cx, buffer));
-        match &outcome {
-            Ok(()) if buffer.filled().len() == before => self.log.end("the server hung up"),
-            Ok(()) => self.received(&buffer.filled()[before..]),
-            Err(error) => self.log.end(error.to_string()),
+        if self.retyper.is_some() {
+            return self.poll_retyped(cx, buffer);
         }
-        Poll::Ready(outcome)
+        self.poll_stream(cx, buffer)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::classify::{Phase, ServerError};
 use crate::flight::{Leg, launch};
+use crate::pooled::refuse_session_state;
 use crate::run::fetch;
 use crate::session::{Flight, Link};
 use crate::sql;
@@ -206,6 +207,9 @@ impl Link {
         }
         for (index, statement) in statements.into_iter().enumerate() {
             refuse_unsendable(statement)?;
+            if self.style.pooled {
+                refuse_session_state(statement)?;
+            }
             let in_place = |error| numbered(error, index + 1, count, is_one_unit);
             self.refuse_late(call.deadline).map_err(in_place)?;
             let guarded = self.send_guarded(call.lane, self.client.batch_execute(statement));

@@ -249,7 +249,8 @@ async fn terminate(
 ) -> Result<()> {
     let text = "select pg_catalog.pg_terminate_backend(pid) from pg_catalog.pg_stat_activity \
                 where pid = $1 and usename = current_user \
-                and (extract(epoch from backend_start) * 1000000)::bigint = $2";
+                and $2 in ((extract(epoch from backend_start) * 1000000)::bigint, \
+                (extract(epoch from xact_start) * 1000000)::bigint)";
     let terminate = Statement::new(text, (origin.process, origin.started))?;
     let until = deadline.earliest(Deadline::from_now(ATTEMPT_TIME));
     engine

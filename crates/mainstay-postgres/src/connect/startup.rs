@@ -1,6 +1,7 @@
 //! What a session begins with, and what a server says that does not take us.
 
 use crate::classify::{Phase, ServerError, refused};
+use crate::pooled::{is_about_a_parameter, parameter_was_refused};
 use crate::wire::Log;
 use mainstay_core::backend::Lane;
 use mainstay_core::config::{Host, PostgresTarget};
@@ -112,6 +113,9 @@ fn server_refusal(
 ) -> Error {
     let code = server.code().to_owned();
     let said = server.to_string();
+    if is_about_a_parameter(&code, &said) {
+        return parameter_was_refused(host, &said, target.pgbouncer);
+    }
     let report = refused(Phase::Connect, server, false, target.pgbouncer);
     let user = &target.user;
     match code.as_str() {

@@ -10,6 +10,7 @@ mod conformance;
 mod deadlines;
 mod exactly_once;
 mod ledger;
+mod pooler;
 mod postgres;
 mod processes;
 mod restart;
