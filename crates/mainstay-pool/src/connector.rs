@@ -1,4 +1,4 @@
-//! Why a trait of seven small verbs: the pool must open, judge, check, clean and close connections
+//! Why a trait of a few small verbs: the pool must open, judge, check, clean and close connections
 //! without knowing what they are. Everything that can block is one bounded attempt; judging is
 //! synchronous, so that giving a connection back needs no I/O.
 
@@ -82,6 +82,14 @@ pub trait Connector: Send + Sync + 'static {
     /// also judged while others use it; then only `Broken` counts, and the last one to leave has it
     /// judged again.
     fn condition(&self, connection: &Self::Connection) -> Condition;
+
+    /// The setting that a connection has now, where it can tell: asked when its last user has left and
+    /// when it was cleaned, so that the next who prefers that setting finds it. `None` leaves what is
+    /// known.
+    fn tag(&self, connection: &Self::Connection) -> Option<Tag> {
+        let _ = connection; // only those with settings look
+        None
+    }
 
     /// Asks whether the other side still answers. Bounded by the check timeout.
     fn check(

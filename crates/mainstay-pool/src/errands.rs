@@ -148,7 +148,11 @@ fn admit<K: Connector>(mut claim: Claim<K>, connection: Kept<K>, otherwise: Clos
     if claim.lender.connector.condition(&connection) != Condition::Clean {
         return retire(claim, connection, otherwise);
     }
-    claim.settle(|ledger, index, now, orders| ledger.arrive(now, index, connection, orders));
+    let tag = claim.lender.connector.tag(&connection);
+    claim.settle(|ledger, index, now, orders| {
+        ledger.slots.note_tag(index, tag);
+        ledger.arrive(now, index, connection, orders);
+    });
 }
 
 fn retire<K: Connector>(mut claim: Claim<K>, connection: Kept<K>, reason: CloseReason) {

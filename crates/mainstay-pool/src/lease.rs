@@ -175,8 +175,11 @@ impl<K: Connector> Drop for Lease<K> {
             return;
         };
         // If judging panics, the claim still frees the slot.
-        let condition = self.claim.lender.connector.condition(&connection);
+        let connector = &self.claim.lender.connector;
+        let condition = connector.condition(&connection);
+        let tag = connector.tag(&connection);
         self.finish(|ledger, index, now, orders| {
+            ledger.slots.note_tag(index, tag);
             ledger.give_back(now, index, connection, condition, orders);
         });
     }

@@ -174,7 +174,9 @@ impl<K: Connector> Drop for Leaving<K> {
         // slot.
         let mut claim = self.lender.claim(self.index);
         let condition = self.lender.connector.condition(&connection);
+        let tag = self.lender.connector.tag(&connection);
         claim.settle(|ledger, index, now, orders| {
+            ledger.slots.note_tag(index, tag);
             ledger.put_back(now, index, connection, condition, orders);
         });
     }

@@ -234,6 +234,13 @@ impl<C> Slots<C> {
         self.stack.insert(height.unwrap_or(self.stack.len()), index);
     }
 
+    /// Notes the setting of a connection, if it told one.
+    pub(crate) fn note_tag(&mut self, index: usize, tag: Option<Tag>) {
+        if let Some(tag) = tag {
+            self.slots[index].tag = tag;
+        }
+    }
+
     /// Notes whose lease this is.
     pub(crate) fn set_task(&mut self, index: usize, task: Option<task::Id>) {
         self.tasks[index] = task;

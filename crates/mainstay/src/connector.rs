@@ -89,6 +89,10 @@ impl pool::Connector for Shell {
         }
     }
 
+    fn tag(&self, connection: &Self::Connection) -> Option<pool::Tag> {
+        Some(tag(connection.lane()))
+    }
+
     async fn check(&self, connection: &mut Self::Connection) -> Result<(), Error> {
         connection.check(Deadline::from_now(CHECK_TIMEOUT)).await
     }
