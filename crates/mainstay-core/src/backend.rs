@@ -95,6 +95,15 @@ pub struct Sharing {
     pub late_after: Duration,
 }
 
+/// Why a read is a burden on those with whom it shares a connection.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Burden {
+    /// Its result grew large, and those behind it wait until it has passed.
+    Large,
+    /// It ran for long, and those behind it wait until it has ended.
+    Slow,
+}
+
 /// What can be said about a text without asking the database.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Presumption {
@@ -209,7 +218,8 @@ pub trait Connection: Send + Sync + Debug + 'static {
     ) -> BoxFuture<'a, Result<Reply>>;
 
     /// Runs one statement beside those of strangers, on a lane that [`Backend::sharing`] lets share.
-    /// An error, a deadline or a dropped future of one of them touches no other.
+    /// An error, a deadline or a dropped future of one of them touches no other. One that holds up
+    /// the others may be stopped, with an error whose [`burden`](Error::burden) says why.
     ///
     /// The session's setting may be changed for it only while nobody else is on the connection, which
     /// is so whenever its lane is another than the call's.

@@ -54,9 +54,14 @@ impl Link {
 
     async fn restore(self: &Arc<Self>, deadline: Deadline) -> Result<()> {
         let flight = Flight::start(self);
+        // A cancel request that is on its way must not arrive after us.
+        let turn = self.cancel_turn.lock().await;
         let (abandoned, handed_over) = {
             let usage = self.usage();
-            (usage.abandoned, usage.handed_over)
+            (
+                usage.abandoned || usage.line.is_abandoned(),
+                usage.handed_over,
+            )
         };
         if handed_over && self.style.pooled {
             // Which of the pooler's sessions was changed, nobody knows.
@@ -81,7 +86,7 @@ impl Link {
             self.statements().clear();
             let mut usage = self.usage();
             usage.lane = usage.first_lane;
-        } else if self.style.lanes && !self.reports_its_lane() {
+        } else if self.style.lanes && !self.reports_its_lane {
             self.verify_lane().await?;
         }
         self.settled(self.client.check_connection()).await?;
@@ -93,6 +98,7 @@ impl Link {
         if self.has_left_its_lane(lane) {
             return Err(broken("the session does not keep to its lane any more"));
         }
+        drop(turn);
         flight.land();
         Ok(())
     }

@@ -81,7 +81,7 @@ impl Link {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => Err(self.judge(leg, error)),
             Err(_) => {
-                self.usage().abandoned = true;
+                self.usage().abandon();
                 Err(self.overdue(leg))
             }
         }
@@ -177,7 +177,7 @@ impl Link {
     }
 
     /// The deadline passed. What still runs is stopped when the session is cleaned.
-    fn overdue(&self, leg: Leg) -> Error {
+    pub(crate) fn overdue(&self, leg: Leg) -> Error {
         let reached = match self.log.reached(leg.mark, leg.index, leg.completes) {
             // Not yet: the driver has the request and will send it, whoever waits.
             Reached::NotWritten => Reached::Unknown,

@@ -12,6 +12,7 @@
 //! * `session`: an open session and its condition; `clean`: putting it back in order
 //! * `sql`, `statements`, `bind`, `decode`, `types`: texts, prepared statements, values
 //! * `flight`, `run`, `cursor`: sending requests and judging what comes back
+//! * `line`, `sharing`: reads of strangers on one session
 //! * `read_lane`, `write_lane`, `transaction`: the ways a statement reaches the database
 //! * `pooled`: what a transaction pooler in between changes
 //! * `classify`: what an error means for what may be done next
@@ -26,11 +27,13 @@ mod cursor;
 mod decode;
 mod flight;
 mod health;
+mod line;
 mod migrate;
 mod pooled;
 mod read_lane;
 mod run;
 mod session;
+mod sharing;
 mod sql;
 mod statements;
 mod tls;
@@ -46,7 +49,7 @@ pub use session::PostgresSession;
 use connect::Connector;
 use mainstay_core::backend::{
     Backend, Backup, BoxFuture, Connection, Info, Lane, Layout, MigrationDialect, Presumption,
-    Progress, System,
+    Progress, Sharing, System,
 };
 use mainstay_core::config::{PostgresTarget, Target};
 use mainstay_core::error::Report;
@@ -158,6 +161,17 @@ fn link_of(connection: &dyn Connection) -> Result<&Arc<Link>> {
         })
 }
 
+/// One for each core keeps all of them busy, and one more bridges the moment in which one drains;
+/// fewer connections mean more requests in one system call. One is left for those who want one alone.
+fn active(limit: usize) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    (cores + 1).min(limit.saturating_sub(1)).max(1)
+}
+
+/// Deep enough that hundreds of callers share a few connections; a backlog of thousands on one
+/// connection collapses.
+const DEPTH: usize = 64;
+
 impl Backend for Postgres {
     fn system(&self) -> System {
         System::Postgres
@@ -169,6 +183,16 @@ impl Backend for Postgres {
 
     fn layout(&self) -> Layout {
         Layout::Shared { limit: self.limit }
+    }
+
+    fn sharing(&self, lane: Lane) -> Option<Sharing> {
+        // Without preparing, the rows of a custom type need a question of their own.
+        let shares = lane == Lane::Read && self.style.lanes && self.style.statements > 0;
+        shares.then(|| Sharing {
+            active: active(self.limit),
+            depth: DEPTH,
+            late_after: 2 * line::LOOK_EVERY,
+        })
     }
 
     fn connect(

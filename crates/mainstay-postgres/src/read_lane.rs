@@ -34,11 +34,11 @@ pub(crate) enum Guard {
 
 impl Guard {
     /// Decides. A transaction keeps the access mode with which it began.
-    pub(crate) fn choose(wanted: Lane, now: Lane, in_transaction: bool, lanes: bool) -> Self {
+    pub(crate) fn choose(wanted: Lane, is_on: bool, in_transaction: bool, lanes: bool) -> Self {
         match wanted {
             _ if in_transaction => Self::None,
             Lane::Read if !lanes => Self::ReadTransaction,
-            wanted if lanes && wanted != now => Self::Setting(wanted),
+            wanted if lanes && !is_on => Self::Setting(wanted),
             _ => Self::None,
         }
     }
@@ -269,7 +269,8 @@ mod tests {
             (Write, Write, false, false, Guard::None),
             (Read, Write, true, false, Guard::None),
         ] {
-            assert_eq!(Guard::choose(wanted, now, in_transaction, lanes), guard);
+            let is_on = wanted == now;
+            assert_eq!(Guard::choose(wanted, is_on, in_transaction, lanes), guard);
         }
     }
 

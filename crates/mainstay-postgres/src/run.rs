@@ -14,7 +14,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use tokio_postgres::{Client, RowStream};
 
-type DriverResult<T> = Result<T, tokio_postgres::Error>;
+pub(crate) type DriverResult<T> = Result<T, tokio_postgres::Error>;
 
 /// What came back of a statement, before anything is decided about it.
 pub(crate) struct Fetched {
@@ -25,11 +25,28 @@ pub(crate) struct Fetched {
     raw: Vec<tokio_postgres::Row>,
     /// The first row that could not be read. The statement ran nevertheless.
     unreadable: Option<Error>,
+    /// It became too large and was not read to its end.
+    outgrown: bool,
 }
 
 impl Fetched {
     pub(crate) fn affected(&self) -> u64 {
         self.affected
+    }
+
+    pub(crate) fn has_outgrown(&self) -> bool {
+        self.outgrown
+    }
+
+    pub(crate) fn into_reply(self) -> Result<Reply> {
+        match self.unreadable {
+            Some(error) => Err(error),
+            None => Ok(Reply {
+                columns: self.columns,
+                rows: self.rows,
+                affected: self.affected,
+            }),
+        }
     }
 }
 
@@ -66,20 +83,14 @@ impl Link {
             shape.check()?;
         }
         self.refuse_late(call.deadline)?;
-        let request = fetch(&self.client, &prepared, statement.text(), bound, want);
+        let text = statement.text();
+        let request = fetch(&self.client, &prepared, text, bound, want, usize::MAX);
         let guarded = self.send_guarded(call.lane, request);
         let mut fetched = self.land_guarded(guarded, call).await?;
         if !fetched.raw.is_empty() {
             self.read_raw(&mut fetched, call).await?;
         }
-        match fetched.unreadable {
-            Some(error) => Err(error),
-            None => Ok(Reply {
-                columns: fetched.columns,
-                rows: fetched.rows,
-                affected: fetched.affected,
-            }),
-        }
+        fetched.into_reply()
     }
 
     /// Reads the rows of a statement that was not prepared. It has run whatever comes of this.
@@ -112,7 +123,7 @@ impl Link {
         let mut usage = self.usage();
         let in_transaction =
             usage.transaction.is_some() || self.log.state() != crate::wire::TransactionState::Idle;
-        let guard = Guard::choose(lane, usage.lane, in_transaction, self.style.lanes);
+        let guard = Guard::choose(lane, usage.is_on(lane), in_transaction, self.style.lanes);
         let mark = self.log.mark();
         let before = guard
             .before()
@@ -120,7 +131,7 @@ impl Link {
         if let Guard::Setting(lane) = guard {
             usage.lane = lane;
         }
-        if lane == Lane::Read && self.style.lanes && !self.reports_its_lane() {
+        if lane == Lane::Read && self.style.lanes && !self.reports_its_lane {
             usage.unverified = true;
         }
         let phase = match lane {
@@ -135,6 +146,7 @@ impl Link {
             launch(async move { client.batch_execute(text).await })
         });
         Guarded {
+            guard,
             before,
             request,
             after,
@@ -150,6 +162,7 @@ impl Link {
     /// Waits for a guarded request. What came of it counts only as far as its guard held.
     pub(crate) async fn land_guarded<T>(&self, guarded: Guarded<'_, T>, call: Call) -> Result<T> {
         let Guarded {
+            guard,
             before,
             request,
             after,
@@ -162,14 +175,18 @@ impl Link {
                 index: 0,
                 ..leg
             };
-            if let Err(error) = self
+            let held = self
                 .answer(leg_before, call.deadline, before.landed())
-                .await
-            {
-                // Without its guard a read is like any other statement.
-                leg.phase = Phase::Write;
-                self.usage().broken = true;
-                unguarded = Some(error);
+                .await;
+            match (held, guard) {
+                (Ok(()), Guard::Setting(lane)) => self.usage().settled_lane = lane,
+                (Ok(()), _) => {}
+                (Err(error), _) => {
+                    // Without its guard a read is like any other statement.
+                    leg.phase = Phase::Write;
+                    self.usage().broken = true;
+                    unguarded = Some(error);
+                }
             }
         }
         let mut outcome = self.answer(leg, call.deadline, request.landed()).await;
@@ -210,6 +227,7 @@ impl Link {
 
 /// A request on its way with its guard.
 pub(crate) struct Guarded<'a, T> {
+    guard: Guard,
     before: Option<Launched<'a, DriverResult<()>>>,
     request: Launched<'a, DriverResult<T>>,
     /// Its own, so that a cursor can keep it.
@@ -235,13 +253,15 @@ pub(crate) async fn open(
     }
 }
 
-/// Runs a statement to its end, keeping no more rows than are wanted.
+/// Runs a statement to its end, keeping no more rows than are wanted; gives up on a result that
+/// grows beyond so many bytes.
 pub(crate) async fn fetch(
     client: &Client,
     prepared: &Prepared,
     text: &str,
     bound: Vec<Bound<'_>>,
     want: Want,
+    bytes_max: usize,
 ) -> DriverResult<Fetched> {
     let mut stream = pin!(open(client, prepared, text, bound).await?);
     let shape = &prepared.shape;
@@ -251,13 +271,20 @@ pub(crate) async fn fetch(
         rows: Vec::new(),
         affected: 0,
         unreadable: None,
+        outgrown: false,
     };
+    let mut bytes = 0_usize;
     let limit = match want {
         Want::Affected => 0,
         Want::Rows(limit) => limit,
     };
     // What comes beyond the limit is read away: a statement has succeeded only when it has ended.
     while let Some(row) = stream.try_next().await? {
+        bytes = bytes.saturating_add(row.raw_size_bytes());
+        if bytes > bytes_max {
+            fetched.outgrown = true;
+            return Ok(fetched);
+        }
         let kept = fetched.rows.len() + fetched.raw.len();
         if kept >= limit || fetched.unreadable.is_some() {
             continue;

@@ -10,8 +10,10 @@ use crate::classify::Phase;
 use crate::connect::dial::Endpoint;
 use crate::connect::{Connector, Driver, Opened};
 use crate::flight::is_nonsense;
+use crate::line::Line;
+use crate::sharing::Watch;
 use crate::statements::{Orphan, StatementCache};
-use crate::wire::{Log, TransactionState};
+use crate::wire::{Log, READ_ONLY, TransactionState};
 use mainstay_core::backend::{
     Begin, BoxFuture, Call, Condition, Connection, Cursor, Lane, Reply, Savepoint, Want,
 };
@@ -19,6 +21,7 @@ use mainstay_core::token::{Origin, Token};
 use mainstay_core::{Deadline, Result, Statement};
 use std::any::Any;
 use std::fmt;
+use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
@@ -26,9 +29,6 @@ use tokio_postgres::{AsyncMessage, Client, Notification};
 
 /// Notifications that wait for a slow listener; older ones are dropped, and the listener is told.
 const NOTIFICATIONS_MAX: usize = 256;
-
-/// `default_transaction_read_only` is reported by PostgreSQL 14 and later.
-pub(crate) const READ_ONLY: &str = "default_transaction_read_only";
 
 /// An open session with a PostgreSQL server.
 ///
@@ -47,9 +47,15 @@ impl PostgresSession {
             endpoint,
         } = opened;
         let (notifications, _) = broadcast::channel(NOTIFICATIONS_MAX);
-        let driver = tokio::spawn(drive(driver, Arc::clone(&log), notifications.clone()));
         let lane = if style.lanes { lane } else { Lane::Write };
-        let link = Link {
+        let reports_its_lane = log.parameter(READ_ONLY).is_some();
+        let link = Arc::new_cyclic(|me| Link {
+            driver: Mutex::new(Some(tokio::spawn(drive(
+                driver,
+                Arc::clone(&log),
+                notifications.clone(),
+                Watch::new(me.clone()),
+            )))),
             client: Arc::new(client),
             log,
             endpoint,
@@ -57,14 +63,13 @@ impl PostgresSession {
             style,
             statements: Mutex::new(StatementCache::new(style.statements)),
             usage: Mutex::new(Usage::new(lane)),
+            reports_its_lane,
+            cancel_turn: tokio::sync::Mutex::new(()),
             orphans: Mutex::default(),
             origin: Mutex::default(),
-            driver: Mutex::new(Some(driver)),
             notifications,
-        };
-        Self {
-            link: Arc::new(link),
-        }
+        });
+        Self { link }
     }
 
     /// The driver's own client. Whoever uses it must have called
@@ -122,6 +127,11 @@ pub(crate) struct Link {
     pub(crate) style: Style,
     pub(crate) statements: Mutex<StatementCache>,
     usage: Mutex<Usage>,
+    /// Whether the server reports `default_transaction_read_only`.
+    pub(crate) reports_its_lane: bool,
+    /// Held while a cancel request is on its way that others on the session caused; cleaning waits
+    /// for it, so that it cannot arrive after the session has been lent again.
+    pub(crate) cancel_turn: tokio::sync::Mutex<()>,
     /// Preparations whose caller went away; [`clean`](Connection::clean) sees them to their end.
     pub(crate) orphans: Mutex<Vec<Orphan>>,
     /// Process and start of the backend, once they have been asked for; behind a pooler those of the
@@ -137,6 +147,10 @@ pub(crate) struct Usage {
     /// The lane whose setting was sent last, and the one the session started with.
     pub(crate) lane: Lane,
     pub(crate) first_lane: Lane,
+    /// The lane whose setting the server has acknowledged last.
+    pub(crate) settled_lane: Lane,
+    /// Reads of strangers on their way.
+    pub(crate) line: Line,
     /// The lane of the explicit transaction that was begun.
     pub(crate) transaction: Option<Lane>,
     /// Calls that wait for an answer.
@@ -155,6 +169,8 @@ impl Usage {
         Self {
             lane,
             first_lane: lane,
+            settled_lane: lane,
+            line: Line::default(),
             transaction: None,
             in_flight: 0,
             abandoned: false,
@@ -172,7 +188,21 @@ impl Usage {
         self.handed_over = false;
         self.unverified = false;
         self.transaction = None;
+        self.line.put_in_order();
+        self.settled_lane = self.lane;
         self.lane
+    }
+
+    /// The deadline of a call under way has passed. One of those that share the session is told of in
+    /// the line.
+    pub(crate) fn abandon(&mut self) {
+        self.abandoned |= self.in_flight > 0;
+    }
+
+    /// Whether the session has the setting of this lane for certain: none is on its way, and the last
+    /// one was acknowledged.
+    pub(crate) fn is_on(&self, lane: Lane) -> bool {
+        self.lane == lane && self.settled_lane == lane
     }
 }
 
@@ -235,7 +265,8 @@ impl Link {
 
     pub(crate) fn condition(&self) -> Condition {
         let usage = self.usage();
-        if usage.broken || self.is_ended() {
+        let seen = self.log.glance();
+        if usage.broken || seen.is_ended || self.client.is_closed() {
             return Condition::Broken;
         }
         let left_over = usage.in_flight > 0
@@ -243,12 +274,17 @@ impl Link {
             || usage.handed_over
             || usage.unverified
             || usage.transaction.is_some()
-            || self.log.state() != TransactionState::Idle
-            || self.log.is_pending();
+            || !usage.line.is_at_rest()
+            || seen.state != TransactionState::Idle
+            || seen.is_pending;
         if left_over {
             return Condition::Dirty;
         }
-        if self.has_left_its_lane(usage.lane) {
+        if self.style.lanes
+            && seen
+                .read_only
+                .is_some_and(|now| now != is_read_only(usage.lane))
+        {
             Condition::Broken
         } else {
             Condition::Clean
@@ -258,17 +294,8 @@ impl Link {
     /// Whether the server reports another setting than the lane's: a session that turned read-only
     /// off is not lent for reads again.
     pub(crate) fn has_left_its_lane(&self, lane: Lane) -> bool {
-        let expected = if lane == Lane::Read { "on" } else { "off" };
-        self.style.lanes
-            && self
-                .log
-                .parameter(READ_ONLY)
-                .is_some_and(|now| now != expected)
-    }
-
-    /// Whether the server reports the setting at all.
-    pub(crate) fn reports_its_lane(&self) -> bool {
-        self.log.parameter(READ_ONLY).is_some()
+        let reported = self.log.glance().read_only;
+        self.style.lanes && reported.is_some_and(|now| now != is_read_only(lane))
     }
 
     pub(crate) fn take_driver(&self) -> Option<JoinHandle<()>> {
@@ -285,6 +312,10 @@ impl Link {
     }
 }
 
+fn is_read_only(lane: Lane) -> bool {
+    lane == Lane::Read
+}
+
 /// A session that nobody holds any more is ended, and the task that moves its bytes with it:
 /// politely when it is at rest, else by hanging up, which the server notices with its next word.
 impl Drop for Link {
@@ -297,9 +328,21 @@ impl Drop for Link {
 }
 
 /// Moves the bytes until the session ends, and notes how it ended.
-async fn drive(mut driver: Driver, log: Arc<Log>, notifications: broadcast::Sender<Notification>) {
+async fn drive(
+    mut driver: Driver,
+    log: Arc<Log>,
+    notifications: broadcast::Sender<Notification>,
+    mut watch: Watch,
+) {
     loop {
-        match std::future::poll_fn(|context| driver.poll_message(context)).await {
+        let message = poll_fn(|context| {
+            let message = driver.poll_message(context);
+            if message.is_pending() {
+                watch.poll(context);
+            }
+            message
+        });
+        match message.await {
             Some(Ok(AsyncMessage::Notice(notice))) => {
                 // The text of a notice is the application's and may quote values.
                 tracing::debug!(
@@ -335,6 +378,15 @@ impl Connection for PostgresSession {
         call: Call,
     ) -> BoxFuture<'a, Result<Reply>> {
         Box::pin(self.link.run(statement, want, call))
+    }
+
+    fn run_shared<'a>(
+        &'a self,
+        statement: &'a Statement,
+        want: Want,
+        call: Call,
+    ) -> BoxFuture<'a, Result<Reply>> {
+        Box::pin(self.link.run_shared(statement, want, call))
     }
 
     fn cursor<'a>(

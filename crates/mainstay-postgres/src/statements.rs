@@ -17,6 +17,7 @@ use std::collections::HashMap;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::{Arc, PoisonError};
+use tokio::sync::watch;
 
 /// A preparation that nobody waits for any more.
 pub(crate) type Orphan =
@@ -52,6 +53,15 @@ impl Prepared {
         }
     }
 
+    /// A statement that the server has prepared.
+    pub(crate) fn of(text: &str, statement: tokio_postgres::Statement) -> Self {
+        Self {
+            shape: Some(RowShape::of(statement.columns())),
+            statement: Some(statement),
+            ..Self::unnamed(text)
+        }
+    }
+
     fn check_number_of(&self, values: &[Value]) -> Result<()> {
         if !self.has_gap && usize::try_from(self.parameters) == Ok(values.len()) {
             return Ok(());
@@ -76,7 +86,12 @@ pub(crate) struct StatementCache {
     limit: usize,
     clock: u64,
     entries: HashMap<Arc<str>, (Arc<Prepared>, u64)>,
+    /// Preparations under way for all who share the session, as many at most as share it.
+    preparing: HashMap<Arc<str>, Preparing>,
 }
+
+/// Tells those who wait how a preparation ended.
+pub(crate) type Preparing = watch::Receiver<Option<Result<Arc<Prepared>>>>;
 
 impl StatementCache {
     pub(crate) fn new(limit: usize) -> Self {
@@ -84,6 +99,25 @@ impl StatementCache {
             limit,
             clock: 0,
             entries: HashMap::new(),
+            preparing: HashMap::new(),
+        }
+    }
+
+    /// A preparation of this text that is under way.
+    pub(crate) fn preparing(&self, text: &str) -> Option<Preparing> {
+        self.preparing.get(text).cloned()
+    }
+
+    /// A preparation begins.
+    pub(crate) fn begin(&mut self, text: &Arc<str>, answer: Preparing) {
+        self.preparing.insert(Arc::clone(text), answer);
+    }
+
+    /// A preparation has ended.
+    pub(crate) fn end(&mut self, text: &Arc<str>, prepared: Option<&Arc<Prepared>>) {
+        self.preparing.remove(text);
+        if let Some(prepared) = prepared {
+            self.keep(text, prepared);
         }
     }
 
@@ -126,10 +160,22 @@ impl Link {
         values: &[Value],
         deadline: Deadline,
     ) -> Result<Arc<Prepared>> {
+        if let Some(known) = self.known(text, values)? {
+            return Ok(known);
+        }
+        let statement = self.prepare(text, deadline).await?;
+        let prepared = Arc::new(Prepared::of(text, statement));
+        self.statements().keep(text, &prepared);
+        Ok(prepared)
+    }
+
+    /// What is known about a text without asking the server, which is all where nothing is prepared.
+    /// Checks what can be checked before asking.
+    pub(crate) fn known(&self, text: &Arc<str>, values: &[Value]) -> Result<Option<Arc<Prepared>>> {
         let known = self.statements().find(text);
         if let Some(known) = known {
             known.check_number_of(values)?;
-            return Ok(known);
+            return Ok(Some(known));
         }
         refuse_unsendable(text)?;
         if self.style.pooled {
@@ -137,17 +183,7 @@ impl Link {
         }
         let unnamed = Prepared::unnamed(text);
         unnamed.check_number_of(values)?;
-        if self.style.statements == 0 {
-            return Ok(Arc::new(unnamed));
-        }
-        let statement = self.prepare(text, deadline).await?;
-        let prepared = Arc::new(Prepared {
-            shape: Some(RowShape::of(statement.columns())),
-            statement: Some(statement),
-            ..unnamed
-        });
-        self.statements().keep(text, &prepared);
-        Ok(prepared)
+        Ok((self.style.statements == 0).then(|| Arc::new(unnamed)))
     }
 
     async fn prepare(

@@ -21,6 +21,9 @@ use std::task::{Context, Poll, Waker, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::tls::{ChannelBinding, TlsStream};
 
+/// The setting that makes the read lane. Reported by PostgreSQL 14 and later.
+pub(crate) const READ_ONLY: &str = "default_transaction_read_only";
+
 /// A server reports a dozen parameters; a broken one must not fill our memory.
 const PARAMETERS_MAX: usize = 64;
 
@@ -89,6 +92,8 @@ struct Facts {
     completes: u32,
     state: Option<TransactionState>,
     parameters: HashMap<String, String>,
+    /// What the server says of `default_transaction_read_only`, looked at after every statement.
+    read_only: Option<bool>,
     key: Option<Vec<u8>>,
     last_words: Option<LastWords>,
     ended: Option<String>,
@@ -96,6 +101,17 @@ struct Facts {
     garbled: bool,
     closing: bool,
     reader: Option<Waker>,
+}
+
+/// What a look at the log shows.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Glance {
+    pub(crate) is_ended: bool,
+    /// As [`Log::is_pending`].
+    pub(crate) is_pending: bool,
+    pub(crate) state: TransactionState,
+    /// The reported `default_transaction_read_only`, if it is.
+    pub(crate) read_only: Option<bool>,
 }
 
 /// What has passed over one connection; shared by the [`Wire`] that writes it and the session.
@@ -155,8 +171,23 @@ impl Log {
 
     /// Whether answers are due that somebody may have waited for.
     pub(crate) fn is_pending(&self) -> bool {
+        self.facts().is_pending()
+    }
+
+    /// Everything that a session's condition depends on.
+    pub(crate) fn glance(&self) -> Glance {
         let facts = self.facts();
-        facts.requests.saturating_sub(facts.ready) > facts.trailing_closes
+        Glance {
+            is_ended: facts.ended.is_some(),
+            is_pending: facts.is_pending(),
+            state: facts.state.unwrap_or(TransactionState::Idle),
+            read_only: facts.read_only,
+        }
+    }
+
+    /// How many requests the server has answered.
+    pub(crate) fn answered(&self) -> u64 {
+        self.facts().ready
     }
 
     /// Forgets answers that are not due any more: a COPY swallows Syncs. To be called when the last
@@ -221,6 +252,10 @@ impl Log {
 }
 
 impl Facts {
+    fn is_pending(&self) -> bool {
+        self.requests.saturating_sub(self.ready) > self.trailing_closes
+    }
+
     fn on_sent(&mut self, tag: u8) {
         match tag {
             b'S' | b'Q' | b'F' => {
@@ -260,6 +295,9 @@ impl Facts {
                     && (self.parameters.len() < PARAMETERS_MAX
                         || self.parameters.contains_key(&name))
                 {
+                    if name == READ_ONLY {
+                        self.read_only = Some(value == "on");
+                    }
                     self.parameters.insert(name, value);
                 }
             }

@@ -104,6 +104,7 @@ impl Link {
                         statement.text(),
                         bound,
                         Want::Affected,
+                        usize::MAX,
                     ))
                 })
                 .collect();

@@ -216,23 +216,21 @@ impl Database {
         deadline: Deadline,
         site: &'static Location<'static>,
     ) -> Result<Vec<u64>, Setback> {
-        let mut hold = self.engine.seat(Lane::Write, deadline, site).await?;
+        let hold = self.engine.seat(Lane::Write, deadline, site).await?;
         let started = Instant::now();
         let call = frame(Lane::Write, deadline, started);
         let begin = Begin {
             isolation: self.engine.config.isolation,
             read_only: false,
         };
-        let is_moving = hold.lane() != Lane::Write;
+        let before = hold.lane();
         let running = if hold.is_shared() {
             hold.batch_shared(statements, begin, call)
         } else {
             hold.batch(statements, begin, call)
         };
         let result = answer_by(deadline, Lane::Write, running).await;
-        if is_moving && result.is_ok() {
-            hold.settle(Lane::Write);
-        }
+        hold.settle(before, Lane::Write);
         self.engine
             .witness("batch", started.elapsed(), result.as_ref().err());
         result.map_err(|error| Setback::Failed(error, Work::Unit))

@@ -29,14 +29,16 @@ impl Hold {
         matches!(self, Self::Place(_))
     }
 
-    /// Tells the pool the setting that the connection has after a statement of this lane, so that the
-    /// next one of the lane finds it.
-    pub(crate) fn settle(&mut self, lane: Lane) {
-        let tag = connector::tag(lane);
-        match self {
-            Self::Lease(lease) => lease.set_tag(tag),
+    /// Notes whether a statement of this lane has moved the connection to it. The pool is told at once
+    /// of one that others wait to share; a leased one tells when it comes back.
+    pub(crate) fn settle(&self, before: Lane, lane: Lane) {
+        if before == lane || self.lane() != lane {
+            return;
+        }
+        crate::metrics::lane_changed(lane);
+        if let Self::Place(place) = self {
             // Refused where others are on the connection: then it has that setting already.
-            Self::Place(place) => drop(place.set_tag(tag)),
+            let _: bool = place.set_tag(connector::tag(lane));
         }
     }
 }

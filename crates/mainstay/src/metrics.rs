@@ -5,7 +5,7 @@
 //! never a parameter.
 
 use crate::engine::Engine;
-use mainstay_core::backend::Backend;
+use mainstay_core::backend::{Backend, Lane};
 use mainstay_core::{Error, Statement};
 use mainstay_pool::{Event, Observer};
 use metrics::{Label, counter, gauge, histogram};
@@ -19,6 +19,16 @@ const STATE: &str = "db.client.connection.state";
 /// Counts one repetition.
 pub(crate) fn retried(class: &'static str) {
     counter!("db.client.mainstay.retries", "class" => class).increment(1);
+}
+
+/// Counts a connection whose setting was changed for the sake of a statement. Rare where the pool
+/// finds one that has the setting.
+pub(crate) fn lane_changed(to: Lane) {
+    let lane = match to {
+        Lane::Read => "read",
+        Lane::Write => "write",
+    };
+    counter!("db.client.mainstay.lane_changes", "lane" => lane).increment(1);
 }
 
 /// The span of one call, with OpenTelemetry's names. The text has placeholders, not values.
@@ -197,6 +207,10 @@ impl crate::Database {
             (
                 "db.client.mainstay.retries",
                 "Repetitions, by the class of the failure.",
+            ),
+            (
+                "db.client.mainstay.lane_changes",
+                "Connections whose setting was changed, by the lane they went to.",
             ),
             (
                 "db.client.mainstay.shed",

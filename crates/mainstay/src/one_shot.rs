@@ -9,12 +9,17 @@ use crate::engine::Engine;
 use crate::lanes::{Hold, PoolLease};
 use crate::metrics;
 use crate::router::Route;
-use mainstay_core::backend::{Lane, Reply, Want};
+use mainstay_core::backend::{Burden, Lane, Reply, Want};
 use mainstay_core::{Deadline, Params, Result, Statement};
 use mainstay_resilience::Work;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::time::Instant;
 use tracing::Instrument;
+
+/// A statement that takes longer than this on a connection of its own would keep those waiting with
+/// whom it shares one.
+const SLOW: Duration = Duration::from_millis(50);
 
 /// Runs one statement to its end: repeats it where that is allowed, never past the deadline.
 ///
@@ -65,18 +70,32 @@ async fn attempt(
     options: CallOptions,
     deadline: Deadline,
 ) -> Result<Reply, Setback> {
-    let (mut hold, lane) = seat(engine, statement, options, deadline).await?;
-    match send(engine, &mut hold, statement, want, lane, deadline).await {
-        Ok(reply) => Ok(reply),
-        Err(error) if error.is_refused_by_read_lane() => {
-            drop(hold);
-            engine.router.remember(statement.text(), Lane::Write);
-            let mut hold = engine.seat(Lane::Write, deadline, options.site).await?;
-            send(engine, &mut hold, statement, want, Lane::Write, deadline)
-                .await
-                .map_err(|error| Setback::Failed(error, work(Lane::Write, options)))
+    let (hold, lane) = seat(engine, statement, options, deadline).await?;
+    let outcome = send(engine, &hold, statement, want, lane, deadline).await;
+    let error = match outcome {
+        Ok(reply) => return Ok(reply),
+        Err(error) => error,
+    };
+    let failed = |lane| move |error| Setback::Failed(error, work(lane, options));
+    if error.is_refused_by_read_lane() {
+        drop(hold);
+        engine.router.remember(statement.text(), Lane::Write);
+        let hold = engine.seat(Lane::Write, deadline, options.site).await?;
+        send(engine, &hold, statement, want, Lane::Write, deadline)
+            .await
+            .map_err(failed(Lane::Write))
+    } else if let Some(burden) = error.burden() {
+        drop(hold);
+        let lease = engine.admit(lane, deadline, options.site).await?;
+        let started = Instant::now();
+        let outcome = send(engine, &Hold::Lease(lease), statement, want, lane, deadline).await;
+        // What is quick alone was not to blame: the server was slow with everything.
+        if burden == Burden::Large || started.elapsed() >= SLOW {
+            engine.router.remember_alone(statement.text(), burden);
         }
-        Err(error) => Err(Setback::Failed(error, work(lane, options))),
+        outcome.map_err(failed(lane))
+    } else {
+        Err(failed(lane)(error))
     }
 }
 
@@ -87,9 +106,12 @@ async fn seat(
     options: CallOptions,
     deadline: Deadline,
 ) -> Result<(Hold, Lane), Setback> {
-    match lane(engine, statement, options, deadline).await? {
-        (lane, Some(asked)) => Ok((Hold::Lease(asked), lane)),
-        (lane, None) => Ok((engine.seat(lane, deadline, options.site).await?, lane)),
+    match target(engine, statement, options)? {
+        Target::Place(lane) => Ok((engine.seat(lane, deadline, options.site).await?, lane)),
+        Target::Lease(_) | Target::Ask => {
+            let (lease, lane) = lend(engine, statement, options, deadline).await?;
+            Ok((Hold::Lease(lease), lane))
+        }
     }
 }
 
@@ -100,35 +122,46 @@ pub(crate) async fn lend(
     options: CallOptions,
     deadline: Deadline,
 ) -> Result<(PoolLease, Lane), Setback> {
-    match lane(engine, statement, options, deadline).await? {
-        (lane, Some(asked)) => Ok((asked, lane)),
-        (lane, None) => Ok((engine.admit(lane, deadline, options.site).await?, lane)),
+    match target(engine, statement, options)? {
+        Target::Place(lane) | Target::Lease(lane) => {
+            Ok((engine.admit(lane, deadline, options.site).await?, lane))
+        }
+        Target::Ask => {
+            let lease = engine.admit(Lane::Read, deadline, options.site).await?;
+            let text = statement.text();
+            let lane = ask(engine, &lease, text, deadline).await?;
+            engine.router.remember(text, lane);
+            if lane == Lane::Read {
+                return Ok((lease, lane));
+            }
+            // Given back before another one is waited for.
+            drop(lease);
+            Ok((engine.admit(lane, deadline, options.site).await?, lane))
+        }
     }
 }
 
-/// The lane of a statement; with the lease on which the database was asked, if it had to be.
-async fn lane(
-    engine: &Arc<Engine>,
-    statement: &Statement,
-    options: CallOptions,
-    deadline: Deadline,
-) -> Result<(Lane, Option<PoolLease>), Setback> {
-    let text = statement.text();
+/// What a statement is to be run on.
+enum Target {
+    /// A place, where the lane has such.
+    Place(Lane),
+    /// A connection of its own.
+    Lease(Lane),
+    /// One of its own, on which the database is asked about the lane first.
+    Ask,
+}
+
+fn target(engine: &Engine, statement: &Statement, options: CallOptions) -> Result<Target, Setback> {
     let route = engine
         .router
-        .route(&*engine.backend, text)
+        .route(&*engine.backend, statement.text())
         .map_err(Setback::NotServed)?;
-    match route {
-        _ if options.write => Ok((Lane::Write, None)),
-        Route::Known(lane) => Ok((lane, None)),
-        Route::Ask => {
-            let lease = engine.admit(Lane::Read, deadline, options.site).await?;
-            let lane = ask(engine, &lease, text, deadline).await?;
-            engine.router.remember(text, lane);
-            // Given back before another one is waited for, where it cannot be used.
-            Ok((lane, Some(lease).filter(|_| lane == Lane::Read)))
-        }
-    }
+    Ok(match route {
+        _ if options.write => Target::Place(Lane::Write),
+        Route::Known { lane, alone: false } => Target::Place(lane),
+        Route::Known { lane, alone: true } => Target::Lease(lane),
+        Route::Ask => Target::Ask,
+    })
 }
 
 /// Asks the database where a text belongs.
@@ -150,7 +183,7 @@ async fn ask(
 
 async fn send(
     engine: &Arc<Engine>,
-    hold: &mut Hold,
+    hold: &Hold,
     statement: &Statement,
     want: Want,
     lane: Lane,
@@ -158,16 +191,14 @@ async fn send(
 ) -> Result<Reply> {
     let started = Instant::now();
     let call = frame(lane, deadline, started);
-    let is_moving = hold.lane() != lane;
+    let before = hold.lane();
     let running = if hold.is_shared() {
         hold.run_shared(statement, want, call)
     } else {
         hold.run(statement, want, call)
     };
     let result = answer_by(deadline, lane, running).await;
-    if is_moving && result.is_ok() {
-        hold.settle(lane);
-    }
+    hold.settle(before, lane);
     engine.witness(statement.text(), started.elapsed(), result.as_ref().err());
     result
 }

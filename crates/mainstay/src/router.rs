@@ -4,7 +4,7 @@
 //! text, and the answer is remembered. What is remembered as a read is asked again after a while:
 //! somebody may have replaced a function by one that writes.
 
-use mainstay_core::backend::{Backend, Lane, Presumption};
+use mainstay_core::backend::{Backend, Burden, Lane, Presumption};
 use mainstay_core::error::Report;
 use mainstay_core::{Error, Kind, Result};
 use std::collections::HashMap;
@@ -20,6 +20,10 @@ const TEXTS_MAX: usize = 10_000;
 /// handle are noticed at once; others within this time.
 const BELIEVED: Duration = Duration::from_secs(300);
 
+/// How long a text is given connections of its own after it was slow. Shorter: it may have been the
+/// server that was slow, and then everybody shares again soon.
+const SLOW_BELIEVED: Duration = Duration::from_secs(60);
+
 #[derive(Default)]
 pub(crate) struct Router {
     texts: RwLock<HashMap<Arc<str>, Known>>,
@@ -27,14 +31,20 @@ pub(crate) struct Router {
 
 struct Known {
     lane: Lane,
-    since: Instant,
+    alone: bool,
+    until: Option<Instant>,
 }
 
 /// What is known about a text before it is sent.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Route {
-    /// This lane.
-    Known(Lane),
+    /// This lane; `alone` where it was a burden on others with whom it shared a connection.
+    Known {
+        /// Where it goes.
+        lane: Lane,
+        /// Whether it gets a connection of its own.
+        alone: bool,
+    },
     /// The database has to be asked, on a connection of the read lane.
     Ask,
 }
@@ -43,15 +53,18 @@ impl Router {
     /// Says where a one-shot statement goes; refuses what would change a session that somebody else
     /// uses next.
     pub(crate) fn route(&self, backend: &dyn Backend, text: &str) -> Result<Route> {
-        if let Some(lane) = self.remembered(text) {
-            return Ok(Route::Known(lane));
+        if let Some(known) = self.remembered(text) {
+            return Ok(known);
         }
         match backend.presume(text) {
             Presumption::Writes => {
                 if changes_definitions(text) {
                     self.forget_all();
                 }
-                Ok(Route::Known(Lane::Write))
+                Ok(Route::Known {
+                    lane: Lane::Write,
+                    alone: false,
+                })
             }
             Presumption::Session(keyword) => Err(session_statement(keyword)),
             Presumption::Unknown => Ok(Route::Ask),
@@ -60,26 +73,38 @@ impl Router {
 
     /// Remembers what the database said.
     pub(crate) fn remember(&self, text: &Arc<str>, lane: Lane) {
+        let believed = (lane == Lane::Read).then_some(BELIEVED);
+        self.keep(text, lane, false, believed);
+    }
+
+    /// Remembers that a read is better run on a connection of its own.
+    pub(crate) fn remember_alone(&self, text: &Arc<str>, burden: Burden) {
+        let believed = match burden {
+            Burden::Large => BELIEVED,
+            Burden::Slow => SLOW_BELIEVED,
+        };
+        self.keep(text, Lane::Read, true, Some(believed));
+    }
+
+    fn keep(&self, text: &Arc<str>, lane: Lane, alone: bool, believed: Option<Duration>) {
         let mut texts = self.texts.write().unwrap_or_else(PoisonError::into_inner);
         // Starting over is cheaper than keeping an order that nearly nobody needs: the hot texts
         // are back after one question each.
         if texts.len() >= TEXTS_MAX && !texts.contains_key(text) {
             texts.clear();
         }
-        texts.insert(
-            Arc::clone(text),
-            Known {
-                lane,
-                since: Instant::now(),
-            },
-        );
+        let until = believed.map(|believed| Instant::now() + believed);
+        texts.insert(Arc::clone(text), Known { lane, alone, until });
     }
 
-    fn remembered(&self, text: &str) -> Option<Lane> {
+    fn remembered(&self, text: &str) -> Option<Route> {
         let texts = self.texts.read().unwrap_or_else(PoisonError::into_inner);
         let known = texts.get(text)?;
-        let stale = known.lane == Lane::Read && known.since.elapsed() > BELIEVED;
-        (!stale).then_some(known.lane)
+        let stale = known.until.is_some_and(|until| until <= Instant::now());
+        (!stale).then_some(Route::Known {
+            lane: known.lane,
+            alone: known.alone,
+        })
     }
 
     /// Forgets everything; called when definitions may have changed.
@@ -157,15 +182,30 @@ mod tests {
         assert!(router.len() <= TEXTS_MAX);
     }
 
+    fn known(lane: Lane, alone: bool) -> Option<Route> {
+        Some(Route::Known { lane, alone })
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_read_is_believed_for_a_while_and_a_write_for_ever() {
         let router = Router::default();
         router.remember(&"select 1".into(), Lane::Read);
         router.remember(&"select f()".into(), Lane::Write);
-        assert_eq!(router.remembered("select 1"), Some(Lane::Read));
+        assert_eq!(router.remembered("select 1"), known(Lane::Read, false));
         tokio::time::advance(BELIEVED + Duration::from_secs(1)).await;
         assert_eq!(router.remembered("select 1"), None);
-        assert_eq!(router.remembered("select f()"), Some(Lane::Write));
+        assert_eq!(router.remembered("select f()"), known(Lane::Write, false));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_burden_is_alone_for_a_while() {
+        let router = Router::default();
+        router.remember_alone(&"select large".into(), Burden::Large);
+        router.remember_alone(&"select slow".into(), Burden::Slow);
+        assert_eq!(router.remembered("select slow"), known(Lane::Read, true));
+        tokio::time::advance(SLOW_BELIEVED + Duration::from_secs(1)).await;
+        assert_eq!(router.remembered("select slow"), None);
+        assert_eq!(router.remembered("select large"), known(Lane::Read, true));
     }
 
     #[test]

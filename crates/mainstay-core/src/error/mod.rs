@@ -16,6 +16,7 @@ mod report;
 pub use kind::Kind;
 pub use report::Report;
 
+use crate::backend::Burden;
 use mainstay_resilience::{Class, Evidence};
 use std::time::Duration;
 
@@ -204,6 +205,13 @@ impl Error {
     #[must_use]
     pub fn is_refused_by_read_lane(&self) -> bool {
         self.0.wrong_lane
+    }
+
+    /// Why a read was stopped on a connection that it shared, if it was: it is to be run again on a
+    /// connection of its own, which can do no harm.
+    #[must_use]
+    pub fn burden(&self) -> Option<Burden> {
+        self.0.burden
     }
 
     /// The first cause of type `E` in the chain of sources.

@@ -1,6 +1,7 @@
 //! How an error is made: a report that backends and the facade fill in.
 
 use super::{Error, Kind};
+use crate::backend::Burden;
 use mainstay_resilience::{Class, Evidence};
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -26,6 +27,7 @@ pub struct Report {
     pub(super) retry_after: Option<Duration>,
     pub(super) attempts: u32,
     pub(super) wrong_lane: bool,
+    pub(super) burden: Option<Burden>,
     pub(super) timed_out: bool,
     pub(super) source: Option<Source>,
 }
@@ -48,6 +50,7 @@ impl Report {
             retry_after: None,
             attempts: 1,
             wrong_lane: false,
+            burden: None,
             timed_out: false,
             source: None,
         }
@@ -134,6 +137,13 @@ impl Report {
     #[must_use]
     pub fn refused_by_read_lane(mut self) -> Self {
         self.wrong_lane = true;
+        self
+    }
+
+    /// Says that a read was stopped because it held up others on a shared connection.
+    #[must_use]
+    pub fn burden(mut self, burden: Burden) -> Self {
+        self.burden = Some(burden);
         self
     }
 
