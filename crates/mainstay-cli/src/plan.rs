@@ -143,7 +143,8 @@ impl Place {
                         schema: None,
                     }
                 }
-                _ => Self::elsewhere(system, ":memory:".to_owned()),
+                SqlitePath::Memory => Self::elsewhere(system, ":memory:".to_owned()),
+                _ => Self::elsewhere(system, Target::Sqlite(target.clone()).to_string()),
             },
             other => Self::elsewhere(system, other.to_string()),
         }

@@ -319,6 +319,19 @@ pub trait Connection: Send + Sync + Debug + 'static {
     /// Asks the server whether it still answers.
     fn check(&self, deadline: Deadline) -> BoxFuture<'_, Result<()>>;
 
+    /// Asks whether a write would be let in now, without writing: begins a transaction and rolls it
+    /// back.
+    fn check_writing(&self, deadline: Deadline) -> BoxFuture<'_, Result<()>> {
+        let call = Call {
+            lane: Lane::Write,
+            deadline,
+        };
+        Box::pin(async move {
+            self.begin(Begin::default(), call).await?;
+            self.roll_back(call).await
+        })
+    }
+
     /// Makes a dirty connection clean: stops what still runs on the server, ends an open
     /// transaction, restores the session. An error means that the connection is broken.
     fn clean(&self, deadline: Deadline) -> BoxFuture<'_, Result<()>>;

@@ -5,6 +5,7 @@
 //! place and read back where a failure would be silent.
 
 use crate::classify::{Site, classify};
+use crate::ground;
 use crate::guard::Guard;
 use crate::identity::Opened;
 use crate::signals::{self, Signals};
@@ -18,6 +19,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
+use tempfile::TempDir;
 
 /// The WAL is cut back to this size after a checkpoint that emptied it.
 const WAL_KEPT_BYTES: i64 = 64 * 1024 * 1024;
@@ -51,6 +53,10 @@ pub(crate) struct Opening {
     pub(crate) durability: Durability,
     pub(crate) busy_timeout: Duration,
     pub(crate) statement_cache_size: usize,
+    /// Whether the file may lie where a write-ahead log is not safe.
+    pub(crate) network_file_system: bool,
+    /// The directory of a temporary database; the last to let go of it removes it.
+    pub(crate) scratch: Option<Arc<TempDir>>,
     /// The database as people know it, without secrets.
     pub(crate) shown: Arc<str>,
     /// The open handles of this process on this database.
@@ -115,6 +121,9 @@ impl Opening {
             return Ok(handle);
         };
         let exists = self.check_path(path)?;
+        if !self.opened.is_noted() {
+            ground::check(path, exists, self.network_file_system, &self.shown)?;
+        }
         // Once nobody has the old file open, another one in its place is welcome.
         if !exists || self.handles.load(Ordering::Relaxed) > 0 {
             self.opened.check(path, &self.shown)?;
@@ -233,9 +242,12 @@ impl Opening {
             _ => "PRAGMA journal_mode",
         };
         let mode = connection.query_row(switch, [], |row| row.get::<_, String>(0))?;
-        let synchronous = match self.durability {
-            Durability::Full => "FULL",
-            Durability::Relaxed => "NORMAL",
+        // Only macOS tells a sync that reaches the disk's own cache from one that reaches the disk.
+        let (synchronous, full_fsync) = match self.durability {
+            // Nobody looks for it after a power cut.
+            _ if self.scratch.is_some() => ("OFF", "OFF"),
+            Durability::Full => ("FULL", "ON"),
+            Durability::Relaxed => ("NORMAL", "OFF"),
         };
         let (cache, query_only) = match self.access {
             Access::Write => (CACHE_KIB_WRITER, "OFF"),
@@ -243,6 +255,8 @@ impl Opening {
         };
         connection.execute_batch(&format!(
             "PRAGMA synchronous = {synchronous};
+             PRAGMA fullfsync = {full_fsync};
+             PRAGMA checkpoint_fullfsync = {full_fsync};
              PRAGMA foreign_keys = ON;
              PRAGMA cache_size = -{cache};
              PRAGMA temp_store = MEMORY;
@@ -252,6 +266,20 @@ impl Opening {
         ))?;
         connection.set_prepared_statement_cache_capacity(self.statement_cache_size);
         Ok(mode)
+    }
+
+    /// Reads the file as somebody who opens it now would. A handle that has been open for long
+    /// answers from its own pages as long as nobody writes, whatever has become of the file.
+    ///
+    /// It has to be SQLite that opens it: when any other descriptor of the file is closed, the
+    /// system drops all locks that this process has on it.
+    pub(crate) fn look_anew(&self, path: &Path, signals: &Arc<Signals>) -> rusqlite::Result<()> {
+        let flags = OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_READ_ONLY;
+        let mut connection = Connection::open_with_flags(path, flags)?;
+        signals::install(&mut connection, signals, self.busy_timeout)?;
+        connection.query_row("PRAGMA schema_version", [], |row| {
+            row.get::<_, i64>(0).map(|_| ())
+        })
     }
 
     /// Whether the file exists; what SQLite would say about a wrong path is "unable to open database

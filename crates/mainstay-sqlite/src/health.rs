@@ -2,9 +2,10 @@
 
 use crate::classify::classify;
 use crate::connect::Place;
+use crate::ground;
 use crate::worker::{Worker, quoted};
 use mainstay_core::Result;
-use mainstay_core::backend::{FileInfo, Info, TableInfo};
+use mainstay_core::backend::{Begin, FileInfo, Info, Lane, TableInfo};
 use rusqlite::Connection;
 use std::sync::atomic::Ordering;
 
@@ -24,8 +25,8 @@ const TABLE_SIZE: &str = "
                 AND substr(shadow.name, 1, length(?1) + 1) = ?1 || '_'))";
 
 impl Worker {
-    /// Reads from the file itself, which `select 1` never touches, and looks whether it is still the
-    /// file that its path leads to.
+    /// Reads from the file itself, which `select 1` never touches, as this handle sees it and as a
+    /// new one would, and looks whether it is still the file that its path leads to.
     pub(crate) fn check(&self) -> Result<()> {
         let read = self
             .handle()?
@@ -38,7 +39,18 @@ impl Worker {
         if is_there.is_err() {
             self.signals.broken.store(true, Ordering::SeqCst);
         }
-        is_there
+        is_there?;
+        let looked = self.opening.look_anew(path, &self.signals);
+        looked.map_err(|error| classify(error, self.site()))
+    }
+
+    /// Takes the write lock and gives it back: what a write has to do before it writes.
+    pub(crate) fn check_writing(&mut self) -> Result<()> {
+        if let Place::File(path) = &self.opening.place {
+            ground::check_writable(path, &self.opening.shown)?;
+        }
+        self.begin(Begin::default(), Lane::Write)?;
+        self.roll_back()
     }
 
     /// Version, pages and the tables with their rows and sizes. Both are counted, which reads the

@@ -24,6 +24,14 @@ impl Opened {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = identity(path);
     }
 
+    /// Whether the file has been open before.
+    pub(crate) fn is_noted(&self) -> bool {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_some()
+    }
+
     /// Says so if the path leads nowhere or elsewhere. Before anything was opened it may.
     pub(crate) fn check(&self, path: &Path, shown: &str) -> Result<()> {
         let opened = *self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -7,7 +7,8 @@
 //!
 //! A file is served by several readers, which cannot write whatever they are sent, and one writer.
 //! Each connection is a thread that owns a handle; no thread of the async runtime ever waits for
-//! the disk. `:memory:` is one connection, because a second one would be another database.
+//! the disk. `:memory:` is one connection, because a second one would be another database; a
+//! temporary database (`file:?temp`) is a file of its own, which goes with its last connection.
 //!
 //! What is read-only stays untouched: opening a file that is marked read-only, or lies where nothing
 //! can be written, is a configuration error, because the write-ahead log needs to be written even
@@ -16,6 +17,7 @@
 //! Modules, in reading order:
 //!
 //! * `connect`: opening a handle, with every setting that must not be forgotten
+//! * `ground`: where the file lies, and whether a write-ahead log works there
 //! * `identity`: whether a path still leads to the file that was opened
 //! * `signals`: how a deadline, a dropped future or a close stops what runs in C
 //! * `worker`: the thread that owns a handle
@@ -33,6 +35,7 @@ mod classify;
 mod connect;
 mod decode;
 mod execute;
+mod ground;
 mod guard;
 mod health;
 mod identity;
@@ -83,8 +86,21 @@ impl Sqlite {
     /// [`Kind::Config`] when the path cannot be a file's, or when the SQLite library in this program
     /// has the WAL-reset bug, which corrupts files that several handles write and checkpoint.
     pub fn new(config: &Config, target: &SqliteTarget) -> Result<Self> {
+        let mut scratch = None;
         let place = match &target.path {
             SqlitePath::Memory => Place::Memory,
+            SqlitePath::Temporary => {
+                let directory = tempfile::Builder::new().prefix("mainstay-").tempdir();
+                let directory = directory.map_err(|error| {
+                    Report::new(Kind::Storage, "there is no room for a temporary database")
+                        .remedy("look at the directory for temporary files (TMPDIR)")
+                        .source(error)
+                        .into_error()
+                })?;
+                let path = directory.path().join("temp.db");
+                scratch = Some(Arc::new(directory));
+                Place::File(path)
+            }
             // Absolute, so that neither a changed directory nor a name such as `:memory:` that
             // SQLite gives a meaning of its own leads elsewhere.
             SqlitePath::File(path) => Place::File(std::path::absolute(path).map_err(|error| {
@@ -116,6 +132,8 @@ impl Sqlite {
             durability: target.durability,
             busy_timeout: target.busy_timeout,
             statement_cache_size: config.statement_cache_size,
+            network_file_system: target.network_file_system,
+            scratch,
             shown: Target::Sqlite(target.clone()).to_string().into(),
             handles: Arc::default(),
             opened: Arc::default(),

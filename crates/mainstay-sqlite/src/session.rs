@@ -337,6 +337,10 @@ impl Connection for SqliteSession {
         Box::pin(self.submit(Some(deadline), |worker, _| worker.check()))
     }
 
+    fn check_writing(&self, deadline: Deadline) -> BoxFuture<'_, Result<()>> {
+        Box::pin(self.submit(Some(deadline), |worker, _| worker.check_writing()))
+    }
+
     fn clean(&self, deadline: Deadline) -> BoxFuture<'_, Result<()>> {
         // Nobody uses the connection any more, so what still runs is left over.
         self.signals.stop_current(Stop::Abandoned);

@@ -2,6 +2,7 @@
 
 use crate::database::Database;
 use mainstay_core::backend::Isolation;
+use mainstay_core::config::Target;
 use mainstay_core::{Config, Deadline, Error, Kind, Result};
 use std::time::Duration;
 
@@ -140,6 +141,16 @@ impl Builder {
     /// The most callers that wait for a connection at once.
     pub fn max_waiters(self, waiters: usize) -> Self {
         self.set(|config| config.max_waiters = waiters)
+    }
+
+    /// Whether a health check also takes the write lock and gives it back (SQLite). Elsewhere it has
+    /// no effect.
+    pub fn write_probe(self, probe: bool) -> Self {
+        self.set(|config| {
+            if let Target::Sqlite(target) = &mut config.target {
+                target.write_probe = probe;
+            }
+        })
     }
 
     /// How long `close` waits for leases before it cancels what runs.

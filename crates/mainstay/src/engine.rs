@@ -9,6 +9,7 @@ use crate::router::Router;
 use crate::stream::Warned;
 use crate::tokens::Tokens;
 use mainstay_core::backend::{Backend, Lane, System};
+use mainstay_core::config::Target;
 use mainstay_core::{Config, Deadline, Error, Evidence, Result};
 use mainstay_pool::{Observer, Request};
 use mainstay_resilience::{BreakerConfig, Retrier, RetryPolicy};
@@ -109,18 +110,32 @@ impl Engine {
         self.probe.witness(took, failure);
     }
 
-    /// Asks the database whether it answers, on a connection of the read lane, past the gate.
+    /// Asks the database whether it answers, on a connection of the read lane, and, where that was
+    /// asked for, whether it would take a write; past the gate.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future gives the connection back.
+    /// Dropping the future gives the connections back.
     pub(crate) async fn ask(&self, deadline: Deadline) -> Result<()> {
-        let pool = self.lanes.pool(Lane::Read);
-        let lease = pool
-            .acquire_with(Request::until(deadline.instant()))
-            .await
-            .map_err(|error| crate::lanes::explain(&error))?;
-        lease.check(deadline).await
+        let lease = self.borrow_past_gate(Lane::Read, deadline).await?;
+        lease.check(deadline).await?;
+        if !self.probes_writing() {
+            return Ok(());
+        }
+        // Given back before another is asked for: there may be only one.
+        drop(lease);
+        let lease = self.borrow_past_gate(Lane::Write, deadline).await?;
+        lease.check_writing(deadline).await
+    }
+
+    fn probes_writing(&self) -> bool {
+        matches!(&self.config.target, Target::Sqlite(target) if target.write_probe)
+    }
+
+    async fn borrow_past_gate(&self, lane: Lane, deadline: Deadline) -> Result<PoolLease> {
+        let pool = self.lanes.pool(lane);
+        let lease = pool.acquire_with(Request::until(deadline.instant()));
+        lease.await.map_err(|error| crate::lanes::explain(&error))
     }
 }
 

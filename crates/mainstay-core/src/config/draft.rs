@@ -7,7 +7,7 @@
 use super::form::{Given, Source};
 use super::parameters::{Applies, Parameter};
 use super::postgres_url::{Authority, hosts};
-use super::{Config, PostgresTarget, SqliteTarget, SslMode, Target, Tls, refusal};
+use super::{Config, PostgresTarget, SqliteTarget, SslMode, Target, Tls, refusal, sqlite_url};
 use crate::Result;
 use crate::error::Report;
 use std::collections::BTreeMap;
@@ -24,6 +24,7 @@ pub(super) struct Draft {
     pub(super) port: Option<u16>,
     pub(super) tls: TlsWords,
     pub(super) reads_from_replica: bool,
+    pub(super) is_temporary: bool,
     /// What each parameter of the URL said. Bounded by the number of parameters that exist.
     given: BTreeMap<&'static str, Given>,
 }
@@ -54,6 +55,7 @@ impl Draft {
             port: None,
             tls: TlsWords::default(),
             reads_from_replica: false,
+            is_temporary: false,
             given: BTreeMap::new(),
         }
     }
@@ -132,6 +134,9 @@ impl Draft {
     /// Settles what only a URL can say. Afterwards the target is as it will be used.
     pub(super) fn settle(mut self) -> Result<Self> {
         self.refuse_two_names_of_one_setting()?;
+        if let Target::Sqlite(target) = &mut self.config.target {
+            target.path = sqlite_url::settle(&target.path, self.is_temporary)?;
+        }
         let tls = self.tls.settle()?;
         if let Target::Postgres(target) = &mut self.config.target {
             let authority = std::mem::take(&mut self.authority);

@@ -131,6 +131,11 @@ impl Form {
         }
     }
 
+    /// Whether it is true or false.
+    pub(super) fn is_flag(&self) -> bool {
+        matches!(self, Self::Flag { .. })
+    }
+
     /// An example of a value that is right.
     fn remedy(&self, name: &str) -> String {
         let example = match self {

@@ -19,6 +19,7 @@ mod form;
 mod parameters;
 mod postgres_url;
 mod secret;
+mod sqlite_table;
 mod sqlite_url;
 mod suggest;
 mod table;

@@ -1,4 +1,5 @@
-//! The part of a SQLite URL before the parameters: a path, or memory.
+//! The part of a SQLite URL before the parameters: a path, or memory, or nothing, which only a
+//! temporary database may have.
 
 use super::draft::Draft;
 use super::url::decode;
@@ -12,7 +13,7 @@ pub(super) fn file(body: &str) -> Result<Draft> {
     let Some(rest) = body.strip_prefix("//") else {
         return draft(body);
     };
-    if rest == MEMORY {
+    if rest == MEMORY || rest.is_empty() {
         return draft(rest);
     }
     // Between `//` and the next `/` stands a machine's name, so `file://dev.db` names no file.
@@ -33,11 +34,6 @@ pub(super) fn sqlite(body: &str) -> Result<Draft> {
 
 fn draft(path: &str) -> Result<Draft> {
     let path = decode(path, "the path")?;
-    if path.is_empty() {
-        return Err(refusal("the URL names no file")
-            .remedy("for example file:./dev.db")
-            .into());
-    }
     if path.ends_with('/') {
         return Err(refusal("the URL names a directory, not a file")
             .remedy("add the file's name, for example file:./data/dev.db")
@@ -51,4 +47,19 @@ fn draft(path: &str) -> Result<Draft> {
     Ok(Draft::new(Config::new(Target::Sqlite(SqliteTarget::new(
         path,
     )))))
+}
+
+/// Where the database is, once the parameters have been read.
+pub(super) fn settle(path: &SqlitePath, is_temporary: bool) -> Result<SqlitePath> {
+    let is_empty = matches!(path, SqlitePath::File(path) if path.as_os_str().is_empty());
+    match (is_empty, is_temporary) {
+        (true, true) => Ok(SqlitePath::Temporary),
+        (false, false) => Ok(path.clone()),
+        (true, false) => Err(refusal("the URL names no file")
+            .remedy("for example file:./dev.db")
+            .into()),
+        (false, true) => Err(refusal("a temporary database has no path")
+            .remedy("write file:?temp, or leave temp out to keep the file")
+            .into()),
+    }
 }

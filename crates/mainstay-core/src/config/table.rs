@@ -1,12 +1,12 @@
 //! The table of all parameters. Pool first, then limits in time, then what happens on failure, then
-//! what only one of the databases has.
+//! what only one of the databases has (SQLite's in `sqlite_table`).
 
 use super::check::MOST_CONNECTIONS;
 use super::draft::{Accept, Draft};
 use super::duration::Unit;
 use super::form::{Form, Time};
 use super::parameters::{Applies, Parameter};
-use super::{ChannelBinding, Durability, SslMode, Target};
+use super::{ChannelBinding, SslMode, Target, sqlite_table};
 use crate::backend::Isolation;
 use std::time::Duration;
 
@@ -514,40 +514,11 @@ pub static PARAMETERS: &[Parameter] = &[
         meaning: "password of `sslidentity`",
         reason: "PEM is what libpq and the rest of the tools read",
     },
-    Parameter {
-        name: "durability",
-        applies: Applies::Sqlite,
-        form: Form::Word {
-            choices: &[
-                ("full", |draft| {
-                    draft.on_sqlite(|target| target.durability = Durability::Full)
-                }),
-                ("relaxed", |draft| {
-                    draft.on_sqlite(|target| target.durability = Durability::Relaxed);
-                }),
-            ],
-        },
-        default: "full",
-        environment: None,
-        meaning: "what a commit survives: `full` a power cut, `relaxed` a crash of the process",
-        reason: "an acknowledged write must not be lost, and commits in groups make it cheap",
-    },
-    Parameter {
-        name: "busy_timeout",
-        applies: Applies::Sqlite,
-        form: Form::Time(Time {
-            zero: Some("fail at once"),
-            variable: Unit::Seconds,
-            most_bare: Some(Duration::from_secs(999)),
-            example: "5s",
-            set: |draft, time| draft.on_sqlite(|target| target.busy_timeout = time),
-        }),
-        default: "5s",
-        environment: None,
-        meaning: "how long SQLite waits for a lock of another process; a bare number above 999 is \
-            refused because SQLite's own setting counts milliseconds",
-        reason: "only other processes can make us wait: inside one, callers queue for the writer",
-    },
+    sqlite_table::DURABILITY,
+    sqlite_table::BUSY_TIMEOUT,
+    sqlite_table::WRITE_PROBE,
+    sqlite_table::NETWORK_FILE_SYSTEM,
+    sqlite_table::TEMP,
 ];
 
 const NO_PKCS12: Form = Form::Refused {

@@ -150,6 +150,10 @@ pub struct SqliteTarget {
     pub durability: Durability,
     /// How long SQLite waits for a lock of another process.
     pub busy_timeout: Duration,
+    /// Whether a health check also takes the write lock.
+    pub write_probe: bool,
+    /// Whether the file may lie on a network file system.
+    pub network_file_system: bool,
 }
 
 impl SqliteTarget {
@@ -161,6 +165,10 @@ impl SqliteTarget {
             durability: Durability::Full,
             // Only other processes can make us wait: inside this one, callers queue for the writer.
             busy_timeout: Duration::from_secs(5),
+            // Behind a long write of another process a service that only reads would be called ill.
+            write_probe: false,
+            // Shared memory and locks that hold are what the write-ahead log is made of.
+            network_file_system: false,
         }
     }
 }
@@ -173,6 +181,9 @@ pub enum SqlitePath {
     File(PathBuf),
     /// Memory: one connection, gone when the handle is.
     Memory,
+    /// A file of its own, which is removed when the last connection to it is closed. Nothing of it
+    /// is synced.
+    Temporary,
 }
 
 /// What a commit survives.
@@ -202,6 +213,7 @@ impl fmt::Display for Target {
             Self::Sqlite(target) => match &target.path {
                 SqlitePath::File(path) => write!(f, "file:{}", path.display()),
                 SqlitePath::Memory => f.write_str("file::memory:"),
+                SqlitePath::Temporary => f.write_str("file:?temp"),
             },
         }
     }

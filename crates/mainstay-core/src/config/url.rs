@@ -22,12 +22,14 @@ impl Config {
     /// Reads a URL with all its parameters, and nothing else: no environment, no file.
     ///
     /// * `file:./dev.db`, `file:/abs/app.db`, `file:///abs/app.db`, `sqlite:dev.db`,
-    ///   `sqlite://dev.db`: a SQLite file; `:memory:`, `file::memory:`, `sqlite::memory:`: memory.
+    ///   `sqlite://dev.db`: a SQLite file; `:memory:`, `file::memory:`, `sqlite::memory:`: memory;
+    ///   `file:?temp`, `sqlite://?temp`: a file for as long as it is open.
     /// * `postgres://` or `postgresql://`, then `user:password@`, then `host:port` once or several
     ///   times with commas between, then `/database`. Left out, they are `postgres`, `localhost`,
     ///   5432 and `postgres`. A host that begins with `%2F` is the directory of a Unix socket. An
     ///   authority that has a user or a port but no host is an error unless `host=` names one.
-    /// * after `?`, parameters: [`PARAMETERS`](super::PARAMETERS) lists them all.
+    /// * after `?`, parameters: [`PARAMETERS`](super::PARAMETERS) lists them all. One that is true
+    ///   or false is true without a value.
     ///
     /// User, password, database and values are percent-encoded; a `+` is a plus sign.
     ///
@@ -164,6 +166,8 @@ fn parameter(draft: &mut Draft, piece: &str) -> Result<()> {
     let Some(parameter) = Parameter::named(name) else {
         return Err(unknown(name).into());
     };
+    // A flag says all there is to say by being there.
+    let value = value.or(parameter.form.is_flag().then_some("true"));
     let Some(value) = value else {
         return Err(refusal(format!("the parameter {name} has no value"))
             .remedy(format!("write {name}=…"))

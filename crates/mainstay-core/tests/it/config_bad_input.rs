@@ -144,6 +144,9 @@ fn a_path_that_is_no_file_is_refused() {
         ("sqlite:", &["names no file"]),
         ("sqlite://", &["names no file"]),
         ("file:?connection_limit=1", &["names no file"]),
+        ("file:?temp=false", &["names no file"]),
+        ("file:./dev.db?temp", &["has no path", "leave temp out"]),
+        ("sqlite::memory:?temp=true", &["has no path"]),
         ("file:./data/", &["directory"]),
         ("file:/", &["directory"]),
         ("file://dev.db", &["name of a machine", "file:./dev.db"]),
@@ -262,7 +265,13 @@ fn the_other_databases_parameters_are_refused() {
             "{message}"
         );
     }
-    for name in ["durability", "busy_timeout"] {
+    for name in [
+        "durability",
+        "busy_timeout",
+        "write_probe",
+        "network_file_system",
+        "temp",
+    ] {
         let message = refusal(&format!("{POSTGRES}?{name}=1"));
         assert!(
             message.contains(&format!("{name} is a parameter for SQLite only")),

@@ -276,6 +276,19 @@ fn parameters_of_sqlite_are_read() {
         );
     }
     assert!(refusal(&format!("{SQLITE}?busy_timeout=5000")).contains("write the unit"));
+    for (text, probe, network) in [
+        ("", false, false),
+        ("?write_probe", true, false),
+        ("?write_probe=false&network_file_system=allow", false, true),
+        ("?network_file_system=refuse", false, false),
+    ] {
+        let target = sqlite(&format!("{SQLITE}{text}"));
+        assert_eq!(
+            (target.write_probe, target.network_file_system),
+            (probe, network),
+            "{text}"
+        );
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Which database a URL names.
 
 use crate::{postgres, refusal, sqlite};
-use mainstay_core::config::{Host, SqlitePath};
+use mainstay_core::config::{Host, SqlitePath, Target};
 
 fn hosts(url: &str) -> Vec<String> {
     postgres(url)
@@ -141,4 +141,28 @@ fn every_spelling_of_memory_is_memory() {
     ] {
         assert_eq!(sqlite(url).path, SqlitePath::Memory, "{url}");
     }
+}
+
+#[test]
+fn every_spelling_of_a_temporary_file_is_one() {
+    for url in [
+        "file:?temp",
+        "file://?temp",
+        "sqlite:?temp",
+        "sqlite://?temp",
+        "file:?temp=true&connection_limit=3",
+        "file:?connection_limit=3&temp",
+    ] {
+        let target = sqlite(url);
+        assert_eq!(target.path, SqlitePath::Temporary, "{url}");
+        assert_eq!(Target::Sqlite(target).to_string(), "file:?temp");
+    }
+    let kept = sqlite("file:./dev.db?temp=false").path;
+    assert_eq!(kept, SqlitePath::File("./dev.db".into()));
+}
+
+#[test]
+fn a_flag_alone_is_true() {
+    assert!(crate::config("file:./dev.db?strict_rows").strict_rows);
+    assert!(!crate::config("file:./dev.db?strict_rows=false").strict_rows);
 }

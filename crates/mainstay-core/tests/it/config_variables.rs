@@ -2,7 +2,7 @@
 
 use crate::{POSTGRES, SQLITE};
 use mainstay_core::backend::Isolation;
-use mainstay_core::config::PARAMETERS;
+use mainstay_core::config::{PARAMETERS, Target};
 use mainstay_core::{Config, Kind, Result};
 use std::io::Write;
 use std::sync::{Arc, Mutex};
@@ -90,6 +90,15 @@ fn every_variable_is_read_in_its_own_unit() {
 }
 
 #[test]
+fn a_variable_of_sqlite_is_read() {
+    let config = read(SQLITE, &[("DB_WRITE_PROBE", "true")]).unwrap();
+    let Target::Sqlite(target) = config.target else {
+        panic!("{SQLITE} is a file");
+    };
+    assert!(target.write_probe);
+}
+
+#[test]
 fn a_variable_is_the_parameters_name_in_capitals() {
     let mut variables = 0;
     for parameter in PARAMETERS {
@@ -102,7 +111,7 @@ fn a_variable_is_the_parameters_name_in_capitals() {
             variables += 1;
         }
     }
-    assert_eq!(variables, 18, "the test above sets each of them");
+    assert_eq!(variables, 19, "the tests above set each of them");
 }
 
 #[test]

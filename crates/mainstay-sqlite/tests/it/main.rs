@@ -5,6 +5,7 @@ mod abandoned;
 mod deadline;
 mod exclusive;
 mod failure_table;
+mod health;
 mod memory;
 mod opening;
 mod placeholders;
@@ -13,6 +14,7 @@ mod refusals;
 mod result_codes;
 mod routing;
 mod stream;
+mod temporary;
 mod transactions;
 mod upkeep;
 mod values;
@@ -20,7 +22,7 @@ mod values;
 use mainstay_core::backend::{Backend, Begin, Call, Connection, Lane, Reply, Want};
 use mainstay_core::config::{SqlitePath, SqliteTarget, Target};
 use mainstay_core::{Config, Deadline, IntoParams, Result, Statement, Value};
-use mainstay_sqlite::Sqlite;
+use mainstay_sqlite::{Sqlite, SqliteSession};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -128,6 +130,15 @@ pub async fn execute(connection: &dyn Connection, text: &str) -> Result<u64> {
         .run(&statement, Want::Affected, on(WRITE))
         .await
         .map(|reply| reply.affected)
+}
+
+/// What is done with the native handle of a connection.
+pub async fn natively<T: Send + 'static>(
+    connection: &dyn Connection,
+    act: impl FnOnce(&mut rusqlite::Connection) -> T + Send + 'static,
+) -> T {
+    let session: &SqliteSession = connection.as_any().downcast_ref().unwrap();
+    session.call(act).await.unwrap()
 }
 
 /// The only value of the only row, read on the read lane.

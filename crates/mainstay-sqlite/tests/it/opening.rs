@@ -1,7 +1,8 @@
 use crate::{Bench, READ, WRITE, backend, execute, scalar, soon, value};
-use mainstay_core::backend::Backend;
+use mainstay_core::backend::{Backend, Connection};
 use mainstay_core::config::{Durability, SqlitePath};
 use mainstay_core::{Kind, Value};
+use rusqlite::config::DbConfig;
 use std::fs;
 use std::path::Path;
 
@@ -55,26 +56,101 @@ async fn a_file_marked_read_only_is_not_written() {
     assert!(error.message().contains("read-only"), "{error}");
 }
 
+/// What a handle says of itself, setting by setting.
+async fn settings(connection: &dyn Connection) -> Vec<(&'static str, i64)> {
+    crate::natively(connection, |handle| {
+        [
+            "foreign_keys",
+            "synchronous",
+            "fullfsync",
+            "checkpoint_fullfsync",
+            "cache_size",
+            "temp_store",
+            "journal_size_limit",
+            "query_only",
+            "trusted_schema",
+            "busy_timeout",
+        ]
+        .map(|name| {
+            let read = handle.query_row(&format!("pragma {name}"), [], |row| row.get(0));
+            (name, read.unwrap())
+        })
+        .to_vec()
+    })
+    .await
+}
+
+fn expected(cache_size: i64, query_only: i64) -> Vec<(&'static str, i64)> {
+    vec![
+        ("foreign_keys", 1),
+        ("synchronous", 2),
+        ("fullfsync", 1),
+        ("checkpoint_fullfsync", 1),
+        ("cache_size", cache_size),
+        ("temp_store", 2),
+        ("journal_size_limit", 64 * 1024 * 1024),
+        ("query_only", query_only),
+        ("trusted_schema", 0),
+        // A handler of our own, which knows the caller's deadline, stands in its place.
+        ("busy_timeout", 0),
+    ]
+}
+
 #[tokio::test]
 async fn every_setting_is_in_place_on_both_lanes() {
     let bench = Bench::new().await;
-    for (connection, query_only) in [(&bench.writer, 0), (&bench.reader, 1)] {
-        let number = |name: &'static str| async move {
-            scalar(&**connection, &format!("select {name} from pragma_{name}")).await
-        };
+    for (connection, expected) in [
+        (&bench.writer, expected(-16_000, 0)),
+        (&bench.reader, expected(-8_000, 1)),
+    ] {
+        assert_eq!(settings(&**connection).await, expected);
+        // Restored the long way, it is the same.
+        connection.clean(soon()).await.unwrap();
+        assert_eq!(settings(&**connection).await, expected);
+        connection.clean(soon()).await.unwrap();
         assert_eq!(
             value(&**connection, "select * from pragma_journal_mode").await,
             Value::Text("wal".into())
         );
-        assert_eq!(number("foreign_keys").await, 1);
-        assert_eq!(number("synchronous").await, 2, "FULL");
-        assert_eq!(number("query_only").await, query_only);
-        assert_eq!(number("temp_store").await, 2);
-        assert_eq!(number("trusted_schema").await, 0);
     }
     let relaxed = Bench::with(|_, target| target.durability = Durability::Relaxed).await;
-    let text = "select synchronous from pragma_synchronous";
-    assert_eq!(scalar(&*relaxed.writer, text).await, 1, "NORMAL");
+    let told = settings(&*relaxed.writer).await;
+    assert_eq!(
+        told[1..4],
+        [
+            ("synchronous", 1),
+            ("fullfsync", 0),
+            ("checkpoint_fullfsync", 0)
+        ]
+    );
+}
+
+#[tokio::test]
+async fn what_makes_a_hostile_file_dangerous_is_off() {
+    let bench = Bench::new().await;
+    for connection in [&bench.writer, &bench.reader] {
+        let switches = crate::natively(&**connection, |handle| {
+            [
+                DbConfig::SQLITE_DBCONFIG_DEFENSIVE,
+                DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA,
+                DbConfig::SQLITE_DBCONFIG_DQS_DML,
+                DbConfig::SQLITE_DBCONFIG_DQS_DDL,
+            ]
+            .map(|switch| handle.db_config(switch).unwrap())
+        });
+        assert_eq!(switches.await, [true, false, false, false]);
+        connection.clean(soon()).await.unwrap();
+        // What the switches are for.
+        for text in ["select \"no such column\"", "select load_extension('x')"] {
+            let error = crate::run(&**connection, text, (), READ).await.unwrap_err();
+            assert_eq!(error.kind(), Kind::Statement, "{text}: {error}");
+        }
+        let mapped = crate::natively(&**connection, |handle| {
+            let read = handle.query_row("pragma mmap_size", [], |row| row.get::<_, i64>(0));
+            read.unwrap()
+        });
+        assert_eq!(mapped.await, 0, "an I/O error must not be a signal");
+    }
 }
 
 #[tokio::test]

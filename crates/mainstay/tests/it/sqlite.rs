@@ -48,6 +48,51 @@ async fn more_interactive_transactions_than_worker_threads_all_finish() {
 }
 
 #[tokio::test]
+async fn health_asks_for_the_write_lock_only_where_that_is_wanted() {
+    let (directory, db) = fresh().await;
+    let path = directory.path().join("test.db");
+    let probing = Database::builder(&format!("file:{}", path.display()))
+        .write_probe(true)
+        .open()
+        .await
+        .unwrap();
+    assert!(probing.health().await.healthy);
+    let other = mainstay::sqlite::rusqlite::Connection::open(&path).unwrap();
+    other.execute_batch("begin immediate").unwrap();
+    assert!(db.health().await.healthy, "it can be read");
+    let health = probing.health().await;
+    assert!(!health.healthy && health.error.unwrap().is_timeout());
+    other.execute_batch("rollback").unwrap();
+    let health = probing.health().await;
+    assert!(health.healthy, "{health:?}");
+    assert_eq!(probing.status().leased(), 0);
+}
+
+#[tokio::test]
+async fn a_temporary_database_serves_many_at_once_and_goes_with_its_handle() {
+    let db = Database::connect("sqlite://?temp").await.unwrap();
+    db.execute("create table t (x integer)", ()).await.unwrap();
+    let tx = db.begin().await.unwrap();
+    tx.execute("insert into t values (1)", ()).await.unwrap();
+    // In memory this would wait for the transaction.
+    assert_eq!(
+        db.fetch_one::<i64>("select count(*) from t", ())
+            .await
+            .unwrap(),
+        0
+    );
+    tx.commit().await.unwrap();
+    let path: String = db
+        .fetch_one("select file from pragma_database_list", ())
+        .await
+        .unwrap();
+    assert!(std::path::Path::new(&path).exists());
+    assert_eq!(db.close().await.left, 0);
+    drop(db);
+    assert!(!std::path::Path::new(&path).exists());
+}
+
+#[tokio::test]
 async fn a_database_in_memory_is_one_database() {
     let db = Database::connect("sqlite::memory:").await.unwrap();
     db.execute("create table t (x integer)", ()).await.unwrap();
