@@ -407,6 +407,18 @@ pub trait Backend: Send + Sync + Debug + 'static {
         deadline: Deadline,
     ) -> BoxFuture<'a, Result<Lane>>;
 
+    /// Asks the server behind a connection whether it still is what connections were opened for: not in
+    /// recovery where writes were wanted, and not started again since. If not, older connections are not
+    /// lent again.
+    fn still_serves<'a>(
+        &'a self,
+        connection: &'a dyn Connection,
+        deadline: Deadline,
+    ) -> BoxFuture<'a, Result<bool>> {
+        let _ = (connection, deadline); // only a server can become another one
+        Box::pin(async { Ok(true) })
+    }
+
     /// Whether trying to connect again can help after this error; wrong credentials cannot be cured
     /// by asking more often.
     fn is_permanent(&self, error: &Error) -> bool;

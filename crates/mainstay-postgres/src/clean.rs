@@ -195,17 +195,20 @@ impl Link {
         })
     }
 
-    /// Asks whether the server still answers.
+    /// Asks whether the server still answers, and whether it is still the one that was wanted.
     pub(crate) async fn check(self: &Arc<Self>, deadline: Deadline) -> Result<()> {
         let flight = Flight::start(self);
-        let leg = self.leg(self.preparing());
-        let outcome = self
-            .answer(
-                leg,
-                deadline,
-                launch(self.client.check_connection()).landed(),
-            )
-            .await;
+        let outcome = if self.style.defers {
+            match self.still_serves(deadline).await {
+                Ok(false) => Err(self.demoted()),
+                Ok(true) => Ok(()),
+                Err(error) => Err(error),
+            }
+        } else {
+            let question = launch(self.client.check_connection()).landed();
+            let leg = self.leg(self.preparing());
+            self.answer(leg, deadline, question).await
+        };
         flight.land();
         outcome
     }

@@ -6,21 +6,25 @@
 //! every failure is put into words here.
 
 pub(crate) mod dial;
+mod role;
 mod startup;
 
 use self::dial::{Endpoint, Stream, addresses};
+use self::role::AnotherRole;
 use self::startup::{options, refusal};
+use crate::hosts::Hosts;
 use crate::pooled::settings_were_dropped;
 use crate::session::Style;
 use crate::tls::TlsPolicy;
 use crate::types::CustomTypes;
 use crate::wire::{Log, READ_ONLY, Wire};
 use mainstay_core::backend::Lane;
-use mainstay_core::config::{Host, PostgresTarget, SslMode};
+use mainstay_core::config::{Host, PostgresTarget, SessionAttrs, SslMode};
 use mainstay_core::error::Report;
 use mainstay_core::{Class, Config, Deadline, Error, Evidence, Kind, Result};
 use std::future::{Ready, ready};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use tokio::time::Instant;
 use tokio_postgres::config::SslNegotiation;
@@ -48,14 +52,30 @@ pub(crate) struct Connector {
     lanes: bool,
     /// Whether statements are prepared; where not, the driver must not look types up.
     prepares: bool,
+    /// Whether the server's own default decides if a session may write; see [`Style::defers`].
+    defers: bool,
     types: CustomTypes,
+    hosts: Hosts,
+    /// Whether a server has been asked what it is.
+    asked: AtomicBool,
+}
+
+/// What is wanted of whoever answers.
+#[derive(Copy, Clone)]
+struct Question<'a> {
+    database: &'a str,
+    lane: Lane,
+    wanted: SessionAttrs,
 }
 
 impl Connector {
     pub(crate) fn new(config: &Config, target: &PostgresTarget, style: Style) -> Result<Self> {
         Ok(Self {
             prepares: style.statements > 0,
+            defers: style.defers,
             types: CustomTypes::default(),
+            hosts: Hosts::new(target.hosts.len()),
+            asked: AtomicBool::new(false),
             tls: TlsPolicy::new(&target.tls)?,
             target: target.clone(),
             connect_timeout: config.connect_timeout,
@@ -76,7 +96,11 @@ impl Connector {
         &self.tls
     }
 
-    /// Tries the hosts in order until one takes us.
+    pub(crate) fn hosts(&self) -> &Hosts {
+        &self.hosts
+    }
+
+    /// Asks the hosts until one takes us that is what was wanted.
     pub(crate) async fn open(&self, lane: Lane, deadline: Deadline) -> Result<Opened> {
         self.open_database(&self.target.database, lane, deadline)
             .await
@@ -90,14 +114,52 @@ impl Connector {
         deadline: Deadline,
     ) -> Result<Opened> {
         let deadline = deadline.earliest(Deadline::from_now(self.connect_timeout));
+        let wanted = self.target.wanted();
+        let question = |wanted| Question {
+            database,
+            lane,
+            wanted,
+        };
+        if wanted != SessionAttrs::PreferStandby {
+            return self.ask_hosts(question(wanted), deadline).await;
+        }
+        // Half of the time for those that are preferred.
+        let half = share(deadline, 2);
+        match self.ask_hosts(question(SessionAttrs::Standby), half).await {
+            Err(error) if error.class() != Class::Permanent => {
+                self.ask_hosts(question(SessionAttrs::Any), deadline).await
+            }
+            outcome => outcome,
+        }
+    }
+
+    async fn ask_hosts(&self, question: Question<'_>, deadline: Deadline) -> Result<Opened> {
+        let candidates = self.hosts.candidates(Instant::now());
         let mut failures: Vec<Error> = Vec::new();
-        let hosts = &self.target.hosts;
-        for (index, host) in hosts.iter().enumerate() {
-            let share = share(deadline, hosts.len() - index);
-            match self.open_host(host, database, lane, share).await {
-                Ok(opened) => return Ok(opened),
+        let mut has_answered = false;
+        for (turn, candidate) in candidates.iter().enumerate() {
+            if candidate.is_resting && has_answered {
+                continue;
+            }
+            let mut until = share(deadline, candidates.len() - turn);
+            if let Some(limit) = candidate.limit {
+                until = until.earliest(Deadline::from_now(limit));
+            }
+            match self.open_host(candidate.index, question, until).await {
+                Ok(opened) => {
+                    self.hosts.on_opened(candidate.index);
+                    return Ok(opened);
+                }
                 Err(error) if error.class() == Class::Permanent => return Err(error),
-                Err(error) => failures.push(error),
+                Err(error) => {
+                    if is_another_role(&error) {
+                        has_answered = true;
+                        self.hosts.on_opened(candidate.index);
+                    } else {
+                        self.hosts.on_failed(candidate.index, Instant::now());
+                    }
+                    failures.push(error);
+                }
             }
         }
         Err(summary(failures))
@@ -105,33 +167,34 @@ impl Connector {
 
     async fn open_host(
         &self,
-        host: &Host,
-        database: &str,
-        lane: Lane,
+        index: usize,
+        question: Question<'_>,
         deadline: Deadline,
     ) -> Result<Opened> {
+        let host = &self.target.hosts[index];
         let started = Instant::now();
-        let attempt = self.open_addresses(host, database, lane, deadline);
+        let attempt = self.open_addresses(index, question, deadline);
         match tokio::time::timeout_at(deadline.instant(), attempt).await {
             Ok(outcome) => outcome,
             Err(_) => Err(silent(host, started.elapsed())),
         }
     }
 
+    /// The name is looked up anew each time: on a failover it may lead elsewhere.
     async fn open_addresses(
         &self,
-        host: &Host,
-        database: &str,
-        lane: Lane,
+        index: usize,
+        question: Question<'_>,
         deadline: Deadline,
     ) -> Result<Opened> {
+        let host = &self.target.hosts[index];
         let addresses = addresses(host).await?;
         let mut failure = None;
-        for (index, address) in addresses.iter().enumerate() {
+        for (turn, address) in addresses.iter().enumerate() {
             let started = Instant::now();
-            let share = share(deadline, addresses.len() - index);
-            let endpoint = Endpoint::new(host.clone(), address.clone());
-            let attempt = self.open_endpoint(endpoint, database, lane);
+            let share = share(deadline, addresses.len() - turn);
+            let endpoint = Endpoint::new(host.clone(), address.clone(), index);
+            let attempt = self.open_endpoint(endpoint, question);
             match tokio::time::timeout_at(share.instant(), attempt).await {
                 Ok(Ok(opened)) => return Ok(opened),
                 Ok(Err(error)) if error.class() == Class::Permanent => return Err(error),
@@ -143,30 +206,25 @@ impl Connector {
     }
 
     /// TLS or not, as the mode says. Unix sockets never speak it, as in libpq.
-    async fn open_endpoint(
-        &self,
-        endpoint: Endpoint,
-        database: &str,
-        lane: Lane,
-    ) -> Result<Opened> {
+    async fn open_endpoint(&self, endpoint: Endpoint, question: Question<'_>) -> Result<Opened> {
         let mode = if endpoint.is_local() {
             SslMode::Disable
         } else {
             self.tls.mode()
         };
         match mode {
-            SslMode::Disable => self.start(endpoint, false, database, lane).await,
+            SslMode::Disable => self.start(endpoint, false, question).await,
             SslMode::Allow => {
-                let plain = self.start(endpoint.clone(), false, database, lane).await;
+                let plain = self.start(endpoint.clone(), false, question).await;
                 match plain {
                     // What a server says that only takes TLS.
                     Err(error) if error.sqlstate() == Some("28000") => {
-                        self.start(endpoint, true, database, lane).await
+                        self.start(endpoint, true, question).await
                     }
                     outcome => outcome,
                 }
             }
-            _ => self.start(endpoint, true, database, lane).await,
+            _ => self.start(endpoint, true, question).await,
         }
     }
 
@@ -174,9 +232,13 @@ impl Connector {
         &self,
         mut endpoint: Endpoint,
         tls: bool,
-        database: &str,
-        lane: Lane,
+        question: Question<'_>,
     ) -> Result<Opened> {
+        let Question {
+            database,
+            lane,
+            wanted,
+        } = question;
         let dialled = endpoint.dial(tls.then_some(&self.tls)).await?;
         endpoint.encrypted = dialled.encrypted;
         let log = Arc::new(Log::default());
@@ -189,15 +251,19 @@ impl Connector {
             .connect_raw(tokio::io::empty(), Negotiated { stream: wire })
             .await;
         match started {
-            Ok(_) if self.lanes && !keeps_its_lane(&log, lane) => {
+            Ok(_) if self.lanes && !self.defers && !keeps_its_lane(&log, lane) => {
                 Err(settings_were_dropped(endpoint.host()))
             }
-            Ok((client, driver)) => Ok(Opened {
-                client,
-                driver,
-                log,
-                endpoint,
-            }),
+            Ok((client, mut driver)) => {
+                self.check_role(&client, &mut driver, &log, &endpoint, wanted)
+                    .await?;
+                Ok(Opened {
+                    client,
+                    driver,
+                    log,
+                    endpoint,
+                })
+            }
             Err(error) => Err(refusal(
                 &error,
                 &log,
@@ -229,7 +295,8 @@ impl Connector {
         if let Some(name) = &self.target.application_name {
             config.application_name(name);
         }
-        let lane = self.lanes.then_some(lane);
+        // Where the server's own default counts, nothing of ours is set over it.
+        let lane = (self.lanes && !self.defers).then_some(lane);
         let options = options(&self.target, lane, self.statement_timeout);
         if !options.is_empty() {
             config.options(options);
@@ -277,6 +344,11 @@ fn silent(host: &Host, waited: Duration) -> Error {
     .waited(waited)
     .timed_out()
     .into()
+}
+
+/// Whether a host has answered and is only another than was wanted.
+fn is_another_role(error: &Error) -> bool {
+    error.downcast_ref::<AnotherRole>().is_some()
 }
 
 /// One failure speaks for itself; of several, each is named.

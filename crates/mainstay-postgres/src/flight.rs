@@ -119,6 +119,7 @@ impl Link {
         // Also when the connection lives on: an answer that the driver does not understand leaves
         // nobody in a position to say what comes next.
         self.usage().broken = true;
+        self.note_silence();
         let reached = self.log.reached(leg.mark, leg.index, leg.completes);
         let host = self.endpoint.host();
         let words = self.log.last_words().map(ServerError::from);
@@ -163,6 +164,16 @@ impl Link {
             // The server says in words, and only in words, which of the two it was.
             "57014" if text.contains("statement timeout") => report.kind(Kind::Timeout).timed_out(),
             "25006" if leg.phase == Phase::Read => report.refused_by_read_lane(),
+            "25006" if self.is_demotion(leg.phase) => {
+                self.usage().broken = true;
+                report
+                    .class(Class::RolledBack)
+                    .evidence(Evidence::Silent)
+                    .message(format!(
+                        "{} does not take writes: {text}",
+                        self.endpoint.host()
+                    ))
+            }
             "25P02" => report.message(
                 "the transaction was aborted by an earlier error and can only be rolled back",
             ),
@@ -186,6 +197,9 @@ impl Link {
         let report = lost(leg.phase, reached, None, self.style.pooled);
         let error = Error::from(report);
         let heard = self.log.has_heard_since(leg.mark);
+        if !heard {
+            self.note_silence();
+        }
         let (kind, message) = if error.is_outcome_unknown() {
             (
                 Kind::OutcomeUnknown,

@@ -7,7 +7,7 @@
 //!
 //! Modules, in reading order:
 //!
-//! * `connect`, `tls`: one attempt to open one session
+//! * `connect`, `hosts`, `tls`: one attempt to open one session
 //! * `wire`: what passes between driver and server, written down
 //! * `session`: an open session and its condition; `clean`: putting it back in order
 //! * `sql`, `statements`, `bind`, `decode`, `types`: texts, prepared statements, values
@@ -27,6 +27,7 @@ mod cursor;
 mod decode;
 mod flight;
 mod health;
+mod hosts;
 mod line;
 mod migrate;
 mod pooled;
@@ -51,7 +52,7 @@ use mainstay_core::backend::{
     Backend, Backup, BoxFuture, Connection, Info, Lane, Layout, MigrationDialect, Presumption,
     Progress, Sharing, System,
 };
-use mainstay_core::config::{PostgresTarget, Target};
+use mainstay_core::config::{PostgresTarget, SessionAttrs, Target};
 use mainstay_core::error::Report;
 use mainstay_core::{Class, Config, Deadline, Error, Kind, Result};
 use session::{Link, Style};
@@ -97,6 +98,7 @@ impl Postgres {
             // One connection would change its setting with every other statement.
             lanes: config.connection_limit > 1 && !target.pgbouncer,
             pooled: target.pgbouncer,
+            defers: target.wanted() != SessionAttrs::Any,
             statements: if target.pgbouncer {
                 0
             } else {
@@ -217,6 +219,14 @@ impl Backend for Postgres {
         deadline: Deadline,
     ) -> BoxFuture<'a, Result<Lane>> {
         Box::pin(async move { link_of(connection)?.route(text, deadline).await })
+    }
+
+    fn still_serves<'a>(
+        &'a self,
+        connection: &'a dyn Connection,
+        deadline: Deadline,
+    ) -> BoxFuture<'a, Result<bool>> {
+        Box::pin(async move { link_of(connection)?.look_again(deadline).await })
     }
 
     fn is_permanent(&self, error: &Error) -> bool {

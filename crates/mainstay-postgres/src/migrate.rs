@@ -61,6 +61,7 @@ fn adopt(connector: &Arc<Connector>, opened: Opened) -> PostgresSession {
     let style = Style {
         lanes: false,
         pooled: false,
+        defers: false,
         statements: 0,
     };
     PostgresSession::new(opened, Arc::clone(connector), style, Lane::Write)

@@ -21,6 +21,9 @@ use tokio_postgres::types::Type;
 /// A text with more names than this is sent to the write lane, which is always right.
 const NAMES_MAX: usize = 500;
 
+/// From the read lane back to what the server itself says about writing.
+pub(crate) const TO_THE_SERVERS_DEFAULT: &str = "SET default_transaction_read_only = DEFAULT";
+
 /// What has to travel with a statement so that its lane is kept.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Guard {
@@ -44,9 +47,10 @@ impl Guard {
     }
 
     /// What is sent before the statement.
-    pub(crate) fn before(self) -> Option<&'static str> {
+    pub(crate) fn before(self, defers: bool) -> Option<&'static str> {
         match self {
             Self::None => None,
+            Self::Setting(Lane::Write) if defers => Some(TO_THE_SERVERS_DEFAULT),
             Self::Setting(Lane::Read) => Some("SET default_transaction_read_only = on"),
             Self::Setting(Lane::Write) => Some("SET default_transaction_read_only = off"),
             Self::ReadTransaction => Some("BEGIN READ ONLY"),

@@ -126,7 +126,7 @@ impl Link {
         let guard = Guard::choose(lane, usage.is_on(lane), in_transaction, self.style.lanes);
         let mark = self.log.mark();
         let before = guard
-            .before()
+            .before(self.style.defers)
             .map(|text| launch(self.client.batch_execute(text)));
         if let Guard::Setting(lane) = guard {
             usage.lane = lane;

@@ -47,7 +47,8 @@ impl PostgresSession {
             endpoint,
         } = opened;
         let (notifications, _) = broadcast::channel(NOTIFICATIONS_MAX);
-        let lane = if style.lanes { lane } else { Lane::Write };
+        let begins_as_asked = style.lanes && !style.defers;
+        let lane = if begins_as_asked { lane } else { Lane::Write };
         let reports_its_lane = log.parameter(READ_ONLY).is_some();
         let link = Arc::new_cyclic(|me| Link {
             driver: Mutex::new(Some(tokio::spawn(drive(
@@ -114,6 +115,9 @@ pub(crate) struct Style {
     pub(crate) lanes: bool,
     /// A transaction pooler stands between.
     pub(crate) pooled: bool,
+    /// What the server must be was asked for, so its own default says whether a session may write: an
+    /// old primary that was made read-only must not be talked out of it.
+    pub(crate) defers: bool,
     /// How many prepared statements are kept; 0 prepares none.
     pub(crate) statements: usize,
 }

@@ -8,7 +8,6 @@
 use crate::classify::Phase;
 use crate::flight::Leg;
 use crate::session::{Flight, Link};
-use crate::transaction::begin_text;
 use crate::wire::TransactionState;
 use mainstay_core::Deadline;
 use mainstay_core::Result;
@@ -52,7 +51,8 @@ impl Link {
     }
 
     async fn send_begin_with_token(&self, begin: Begin, token: &Token, call: Call) -> Result<()> {
-        let mut text = format!("{};{}", begin_text(begin, call.lane), insert_text(token));
+        let opening = self.opening(begin, call.lane);
+        let mut text = format!("{opening};{}", insert_text(token));
         if self.style.pooled {
             text.push_str(TRANSACTION);
         }

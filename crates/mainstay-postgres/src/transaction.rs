@@ -7,7 +7,8 @@
 //! so the completions are counted.
 
 use crate::classify::Phase;
-use crate::flight::Leg;
+use crate::flight::{Leg, launch};
+use crate::read_lane::TO_THE_SERVERS_DEFAULT;
 use crate::session::{Flight, Link};
 use crate::wire::TransactionState;
 use futures_util::TryStreamExt;
@@ -88,6 +89,26 @@ pub(crate) fn begin_text(begin: Begin, lane: Lane) -> String {
 }
 
 impl Link {
+    /// `BEGIN` for this session. Where the server's own default says whether it takes writes, a
+    /// transaction that writes does not say the opposite: the session goes back to that default, in the
+    /// same flight, and begins as it is.
+    pub(crate) fn opening(&self, begin: Begin, lane: Lane) -> String {
+        let text = begin_text(begin, lane);
+        let Some(plain) = text
+            .strip_suffix(" READ WRITE")
+            .filter(|_| self.style.defers)
+        else {
+            return text;
+        };
+        let mut usage = self.usage();
+        if self.style.lanes && usage.lane == Lane::Read {
+            // Should it fail, what follows is a transaction that cannot write.
+            drop(launch(self.client.batch_execute(TO_THE_SERVERS_DEFAULT)));
+            usage.lane = Lane::Write;
+        }
+        plain.to_owned()
+    }
+
     /// Opens a transaction.
     pub(crate) async fn begin(self: &Arc<Self>, begin: Begin, call: Call) -> Result<()> {
         if self.is_in_transaction() {
@@ -95,9 +116,9 @@ impl Link {
             return Err(Report::new(Kind::TransactionOver, message).into());
         }
         self.refuse_late(call.deadline)?;
-        let text = begin_text(begin, call.lane);
         let flight = Flight::start(self);
         let leg = self.leg(Phase::Prepare);
+        let text = self.opening(begin, call.lane);
         let lane = if begin.read_only {
             Lane::Read
         } else {

@@ -7,7 +7,7 @@ use crate::run::fetch;
 use crate::session::{Flight, Link};
 use crate::sql;
 use crate::statements::{Prepared, refuse_unsendable};
-use crate::transaction::{COMPLETES, CommitAnswer, begin_text, commit};
+use crate::transaction::{COMPLETES, CommitAnswer, commit};
 use crate::wire::TransactionState;
 use mainstay_core::backend::{Begin, Call, Lane, Presumption, Want};
 use mainstay_core::error::Report;
@@ -89,7 +89,7 @@ impl Link {
             index,
             ..self.leg(Phase::Commit)
         };
-        let opening = begin_text(begin, Lane::Write);
+        let opening = self.opening(begin, Lane::Write);
         let (begun, running, committed) = {
             let _usage = self.usage(); // nobody else sends in between
             let begun = launch(self.client.batch_execute(&opening));

@@ -4,6 +4,7 @@ use crate::attempts::Setback;
 use crate::gate::Gate;
 use crate::health::Probe;
 use crate::lanes::{Hold, Lanes, PoolLease};
+use crate::lookout::Lookout;
 use crate::metrics::PoolObserver;
 use crate::router::Router;
 use crate::stream::Warned;
@@ -27,6 +28,7 @@ pub(crate) struct Engine {
     pub(crate) gate: Gate,
     pub(crate) retrier: Retrier,
     pub(crate) probe: Probe,
+    pub(crate) lookout: Lookout,
     pub(crate) warned: Warned,
     pub(crate) tokens: Tokens,
     pub(crate) opened_at: Instant,
@@ -45,6 +47,7 @@ impl Engine {
                 gate: Gate::new(breaker),
                 retrier: retrier(&config),
                 probe: Probe::default(),
+                lookout: Lookout::default(),
                 warned: Warned::default(),
                 tokens: Tokens::default(),
                 opened_at: Instant::now(),
@@ -108,6 +111,9 @@ impl Engine {
         self.gate
             .on_evidence(&self.me, evidence, failure, self.hasher.hash_one(text));
         self.probe.witness(took, failure);
+        if let Some(failure) = failure {
+            self.look_out(failure);
+        }
     }
 
     /// Asks the database whether it answers, on a connection of the read lane, and, where that was

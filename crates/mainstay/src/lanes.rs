@@ -165,6 +165,20 @@ impl Lanes {
             .collect()
     }
 
+    /// Lets every idle connection be checked before it is lent again.
+    pub(crate) fn check_all(&self) {
+        for (_, pool) in self.pools() {
+            pool.check_all();
+        }
+    }
+
+    /// From now on no connection opened before is lent again.
+    pub(crate) fn begin_generation(&self) {
+        for (_, pool) in self.pools() {
+            pool.bump_generation();
+        }
+    }
+
     /// The most recent failure to connect.
     pub(crate) fn last_connect_error(&self) -> Option<Error> {
         let errors = self

@@ -40,7 +40,7 @@
 //! # Modules, in reading order
 //!
 //! `database` is the face; `call` the builders behind `execute` and `fetch_*`; `one_shot` the life
-//! of one statement; `router` picks the lane, `gate` holds the breaker, `lanes` the pools,
+//! of one statement; `router` picks the lane, `gate` holds the breaker, `lookout` draws conclusions from a loss, `lanes` the pools,
 //! `attempts` the only place that repeats anything; `unit` and `tx` are transactions, `tokens` and
 //! `fence` find out about a lost COMMIT, `lease` is the exclusive use; `health`, `status`, `close` watch and end; [`migrate`] brings the schema.
 
@@ -58,6 +58,7 @@ mod gate;
 mod health;
 mod lanes;
 mod lease;
+mod lookout;
 mod metrics;
 pub mod migrate;
 mod one_shot;

@@ -6,7 +6,7 @@ use super::draft::{Accept, Draft};
 use super::duration::Unit;
 use super::form::{Form, Time};
 use super::parameters::{Applies, Parameter};
-use super::{ChannelBinding, SslMode, Target, sqlite_table};
+use super::{ChannelBinding, SessionAttrs, SslMode, Target, sqlite_table};
 use crate::backend::Isolation;
 use std::time::Duration;
 
@@ -381,6 +381,27 @@ pub static PARAMETERS: &[Parameter] = &[
         reason: "a direct connection can do more and is the usual case",
     },
     Parameter {
+        name: "target_session_attrs",
+        applies: Applies::Postgres,
+        form: Form::Word {
+            choices: &[
+                ("any", |draft| want(draft, SessionAttrs::Any)),
+                ("read-write", |draft| want(draft, SessionAttrs::ReadWrite)),
+                ("read-only", |draft| want(draft, SessionAttrs::ReadOnly)),
+                ("primary", |draft| want(draft, SessionAttrs::Primary)),
+                ("standby", |draft| want(draft, SessionAttrs::Standby)),
+                ("prefer-standby", |draft| {
+                    want(draft, SessionAttrs::PreferStandby)
+                }),
+            ],
+        },
+        default: "-",
+        environment: None,
+        meaning: "what a server must be to be connected to, in libpq's words; asked of each host \
+            in turn, whenever a connection is opened",
+        reason: "`any` for one host; `read-write` for several, so that writes find the primary",
+    },
+    Parameter {
         name: "read_from",
         applies: Applies::Postgres,
         form: Form::Word {
@@ -537,6 +558,10 @@ fn set_socket_timeout(draft: &mut Draft, time: Duration) {
         Target::Postgres(_) => draft.config.timeout = time,
         Target::Sqlite(target) => target.busy_timeout = time,
     }
+}
+
+fn want(draft: &mut Draft, wanted: SessionAttrs) {
+    draft.on_postgres(|target| target.session_attrs = Some(wanted));
 }
 
 fn bind_channel(draft: &mut Draft, binding: ChannelBinding) {

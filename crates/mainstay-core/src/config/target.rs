@@ -55,9 +55,22 @@ pub struct PostgresTarget {
     pub tls: Tls,
     /// A transaction pooler stands between: nothing of the session may be relied on.
     pub pgbouncer: bool,
+    /// What a server must be to be connected to; see [`wanted`](Self::wanted) for what is left out.
+    pub session_attrs: Option<SessionAttrs>,
 }
 
 impl PostgresTarget {
+    /// What a server must be. Of one host nothing is asked; of several, that it takes writes: the
+    /// others are there for the day on which the first one does not.
+    #[must_use]
+    pub fn wanted(&self) -> SessionAttrs {
+        match self.session_attrs {
+            Some(wanted) => wanted,
+            None if self.hosts.len() > 1 => SessionAttrs::ReadWrite,
+            None => SessionAttrs::Any,
+        }
+    }
+
     /// A target with libpq's defaults.
     #[must_use]
     pub fn new(host: Host, user: impl Into<String>, database: impl Into<String>) -> Self {
@@ -72,6 +85,7 @@ impl PostgresTarget {
             channel_binding: ChannelBinding::Prefer,
             tls: Tls::default(),
             pgbouncer: false,
+            session_attrs: None,
         }
     }
 }
@@ -94,6 +108,23 @@ pub enum Host {
         /// Port.
         port: u16,
     },
+}
+
+/// libpq's `target_session_attrs`: what a server must be to be connected to.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum SessionAttrs {
+    /// Whatever answers.
+    Any,
+    /// Not in recovery, and not read-only by its own default.
+    ReadWrite,
+    /// In recovery, or read-only by its own default.
+    ReadOnly,
+    /// Not in recovery.
+    Primary,
+    /// In recovery.
+    Standby,
+    /// In recovery if there is one, else whatever answers.
+    PreferStandby,
 }
 
 /// TLS, in libpq's terms.

@@ -183,7 +183,6 @@ fn unknown(name: &str) -> Report {
         "user" | "password" | "dbname" => {
             report.remedy("it belongs before the `?`: postgres://user:password@host/database")
         }
-        "target_session_attrs" => report.remedy("leave it out: writes find the primary"),
         "mode" | "cache" | "vfs" | "immutable" => {
             report.remedy("leave it out: SQLite's own URI parameters are not passed on")
         }

@@ -199,8 +199,8 @@ fn an_unknown_parameter_gets_the_nearest_known_one() {
         ),
         ("postgres://db/shop?password=hunter2", &["before the `?`"]),
         (
-            "postgres://db/shop?target_session_attrs=read-write",
-            &["unknown", "leave it out"],
+            "postgres://db/shop?target_session_attrs=read-writ",
+            &["must be one of any, read-write", "did you mean"],
         ),
         (
             "file::memory:?cache=shared",

@@ -166,3 +166,22 @@ fn a_flag_alone_is_true() {
     assert!(crate::config("file:./dev.db?strict_rows").strict_rows);
     assert!(!crate::config("file:./dev.db?strict_rows=false").strict_rows);
 }
+
+#[test]
+fn several_hosts_mean_the_one_that_takes_writes_unless_something_else_is_asked_for() {
+    use mainstay_core::config::SessionAttrs;
+    for (url, wanted) in [
+        ("postgres://one/shop", SessionAttrs::Any),
+        ("postgres://one,two/shop", SessionAttrs::ReadWrite),
+        (
+            "postgres://one,two/shop?target_session_attrs=any",
+            SessionAttrs::Any,
+        ),
+        (
+            "postgres://one/shop?target_session_attrs=prefer-standby",
+            SessionAttrs::PreferStandby,
+        ),
+    ] {
+        assert_eq!(postgres(url).wanted(), wanted, "{url}");
+    }
+}

@@ -47,6 +47,8 @@ pub(crate) type Stream = Box<dyn Transport>;
 pub(crate) struct Endpoint {
     host: Host,
     address: Address,
+    /// The host's place in the URL.
+    pub(crate) index: usize,
     /// Whether the session speaks TLS.
     pub(crate) encrypted: bool,
 }
@@ -91,10 +93,11 @@ pub(crate) async fn addresses(host: &Host) -> Result<Vec<Address>> {
 }
 
 impl Endpoint {
-    pub(crate) fn new(host: Host, address: Address) -> Self {
+    pub(crate) fn new(host: Host, address: Address, index: usize) -> Self {
         Self {
             host,
             address,
+            index,
             encrypted: false,
         }
     }
@@ -271,7 +274,7 @@ mod tests {
             host: "db".into(),
             port: 5432,
         };
-        let endpoint = Endpoint::new(host, Address::Unix(PathBuf::new()));
+        let endpoint = Endpoint::new(host, Address::Unix(PathBuf::new()), 0);
         let table = include_str!("../../tests/data/conditions.csv");
         for (name, error) in [
             ("too many open files", io::Error::from_raw_os_error(EMFILE)),

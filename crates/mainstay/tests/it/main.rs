@@ -9,6 +9,7 @@ mod close;
 mod conformance;
 mod deadlines;
 mod exactly_once;
+mod failover;
 mod ledger;
 mod pooler;
 mod postgres;
