@@ -8,10 +8,14 @@
 //! types do not change with the database. One boxed future a statement is the price, small beside
 //! the statement itself.
 
+mod copying;
 mod info;
 mod keyword;
+mod listening;
 
+pub use copying::{CopySink, CopySource};
 pub use info::{FileInfo, Info, TableInfo};
+pub use listening::{Heard, Listening, Notification};
 
 use crate::row::{Columns, Row};
 use crate::token::{Origin, Token};
@@ -306,6 +310,37 @@ pub trait Connection: Send + Sync + Debug + 'static {
     /// Sets, releases or rolls back to a savepoint.
     fn savepoint(&self, step: Savepoint, call: Call) -> BoxFuture<'_, Result<()>>;
 
+    /// Begins to take in what a `COPY … FROM STDIN` reads. Until it has ended, nothing else may be sent.
+    fn copy_in<'a>(
+        &'a self,
+        text: &'a Arc<str>,
+        call: Call,
+    ) -> BoxFuture<'a, Result<Box<dyn CopySink>>> {
+        let _ = (text, call); // of no use to a database without COPY
+        Box::pin(async { Err(copying::not_supported()) })
+    }
+
+    /// Begins to give out what a `COPY … TO STDOUT` writes. Until it has ended, nothing else may be sent.
+    fn copy_out<'a>(
+        &'a self,
+        text: &'a Arc<str>,
+        call: Call,
+    ) -> BoxFuture<'a, Result<Box<dyn CopySource>>> {
+        let _ = (text, call); // of no use to a database without COPY
+        Box::pin(async { Err(copying::not_supported()) })
+    }
+
+    /// Subscribes to channels; what is announced on them from now on is heard. The subscription ends
+    /// when the connection is [cleaned](Self::clean) or closed.
+    fn listen<'a>(
+        &'a self,
+        channels: &'a [String],
+        call: Call,
+    ) -> BoxFuture<'a, Result<Box<dyn Listening>>> {
+        let _ = (channels, call); // of no use to a database without channels
+        Box::pin(async { Err(listening::not_supported()) })
+    }
+
     /// In what condition the connection is, without I/O.
     fn condition(&self) -> Condition;
 
@@ -395,6 +430,11 @@ pub trait Backend: Send + Sync + Debug + 'static {
     /// Makes one attempt to open one connection.
     fn connect(&self, lane: Lane, deadline: Deadline)
     -> BoxFuture<'_, Result<Arc<dyn Connection>>>;
+
+    /// Whether sessions with this database can [listen](Connection::listen), and if not, why.
+    fn listens(&self) -> Result<()> {
+        Err(listening::not_supported())
+    }
 
     /// Says what the text alone tells, by its first keyword.
     fn presume(&self, text: &str) -> Presumption;

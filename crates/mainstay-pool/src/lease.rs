@@ -154,6 +154,18 @@ impl<K: Connector> Lease<K> {
         drop(earlier);
     }
 
+    /// Says that this lease is meant to be held for as long as its user lives, as by a listener: it is
+    /// not reported as held for long, and does not count when the pool reckons how soon a
+    /// connection comes back.
+    pub fn stay(&mut self) {
+        self.claim
+            .lender
+            .ledger()
+            .slots
+            .slot_mut(self.claim.index)
+            .stays = true;
+    }
+
     fn finish(&mut self, visit: impl FnOnce(&mut LedgerOf<K>, usize, Instant, &mut OrdersOf<K>)) {
         let now = Instant::now();
         self.claim.settle_at(now, visit);

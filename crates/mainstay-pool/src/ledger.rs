@@ -249,6 +249,9 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
         let slot = self.slots.slot_mut(index);
         orders.extend(slot.on_cancel.take().map(Order::Forget));
         let held = now.saturating_duration_since(slot.since);
+        if slot.stays {
+            return;
+        }
         let (site, warned) = (slot.site, slot.warned);
         self.note_held(held, site, warned, orders);
     }
@@ -274,6 +277,7 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
         let slot = self.slots.slot_mut(index);
         slot.site = by.site;
         slot.warned = false;
+        slot.stays = false;
         slot.nested = false;
         self.totals.acquired += 1;
         self.watch_long_hold(now, orders);

@@ -76,6 +76,8 @@ pub(crate) struct Slot<C> {
     pub(crate) superseded: bool,
     /// The present lease was reported as held for long.
     pub(crate) warned: bool,
+    /// The present lease is meant to be held for long.
+    pub(crate) stays: bool,
     /// The task of the present lease was reported as waiting for another one.
     pub(crate) nested: bool,
     pub(crate) on_cancel: Option<CancelHook>,
@@ -173,6 +175,7 @@ impl<C> Slots<C> {
             has_successor: false,
             superseded: false,
             warned: false,
+            stays: false,
             nested: false,
             on_cancel: None,
             seats: VecDeque::new(),

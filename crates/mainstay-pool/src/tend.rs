@@ -131,7 +131,7 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
             }
         };
         for slot in self.slots.occupied_mut() {
-            if slot.phase() == Phase::Lent && !slot.warned {
+            if slot.phase() == Phase::Lent && !slot.warned && !slot.stays {
                 watch(slot.since, slot.site, &mut slot.warned);
             }
             for seat in slot.seats.iter_mut().filter(|seat| !seat.warned) {

@@ -15,6 +15,7 @@
 //! * `line`, `sharing`: reads of strangers on one session
 //! * `read_lane`, `write_lane`, `transaction`: the ways a statement reaches the database
 //! * `pooled`: what a transaction pooler in between changes
+//! * `copying`: bulk data in and out; `listening`: hearing what other sessions announce
 //! * `classify`: what an error means for what may be done next
 //! * `health`, `migrate`, `backup`: operating it
 
@@ -23,12 +24,14 @@ mod bind;
 mod classify;
 mod clean;
 mod connect;
+mod copying;
 mod cursor;
 mod decode;
 mod flight;
 mod health;
 mod hosts;
 mod line;
+mod listening;
 mod migrate;
 mod pooled;
 mod read_lane;
@@ -206,6 +209,13 @@ impl Backend for Postgres {
             let session = self.open(lane, deadline).await?;
             Ok(Arc::new(session) as Arc<dyn Connection>)
         })
+    }
+
+    fn listens(&self) -> Result<()> {
+        if self.style.pooled {
+            return Err(listening::refused_by_pooler());
+        }
+        Ok(())
     }
 
     fn presume(&self, text: &str) -> Presumption {

@@ -15,7 +15,8 @@ use crate::sharing::Watch;
 use crate::statements::{Orphan, StatementCache};
 use crate::wire::{Log, READ_ONLY, TransactionState};
 use mainstay_core::backend::{
-    Begin, BoxFuture, Call, Condition, Connection, Cursor, Lane, Reply, Savepoint, Want,
+    Begin, BoxFuture, Call, Condition, Connection, CopySink, CopySource, Cursor, Lane, Listening,
+    Reply, Savepoint, Want,
 };
 use mainstay_core::token::{Origin, Token};
 use mainstay_core::{Deadline, Result, Statement};
@@ -47,6 +48,7 @@ impl PostgresSession {
             endpoint,
         } = opened;
         let (notifications, _) = broadcast::channel(NOTIFICATIONS_MAX);
+        let heard = notifications.downgrade();
         let begins_as_asked = style.lanes && !style.defers;
         let lane = if begins_as_asked { lane } else { Lane::Write };
         let reports_its_lane = log.parameter(READ_ONLY).is_some();
@@ -54,7 +56,7 @@ impl PostgresSession {
             driver: Mutex::new(Some(tokio::spawn(drive(
                 driver,
                 Arc::clone(&log),
-                notifications.clone(),
+                notifications,
                 Watch::new(me.clone()),
             )))),
             client: Arc::new(client),
@@ -68,7 +70,7 @@ impl PostgresSession {
             cancel_turn: tokio::sync::Mutex::new(()),
             orphans: Mutex::default(),
             origin: Mutex::default(),
-            notifications,
+            notifications: heard,
         });
         Self { link }
     }
@@ -81,10 +83,11 @@ impl PostgresSession {
         &self.link.client
     }
 
-    /// Notifications of the channels that this session listens to, from now on.
+    /// Notifications of the channels that this session listens to, from now on; the end of the
+    /// session ends them. `Database::listen` does more: it comes back by itself.
     #[must_use]
     pub fn notifications(&self) -> broadcast::Receiver<Notification> {
-        self.link.notifications.subscribe()
+        self.link.hear()
     }
 
     /// What the server reports about itself, such as `server_version`.
@@ -142,7 +145,8 @@ pub(crate) struct Link {
     /// present transaction.
     pub(crate) origin: Mutex<Option<Origin>>,
     driver: Mutex<Option<JoinHandle<()>>>,
-    notifications: broadcast::Sender<Notification>,
+    /// The task that moves the bytes has the sender, so that those who listen hear its end.
+    notifications: broadcast::WeakSender<Notification>,
 }
 
 /// What is being done with a session, and what was left behind.
@@ -302,6 +306,15 @@ impl Link {
         self.style.lanes && reported.is_some_and(|now| now != is_read_only(lane))
     }
 
+    /// What is announced from now on.
+    pub(crate) fn hear(&self) -> broadcast::Receiver<Notification> {
+        match self.notifications.upgrade() {
+            Some(notifications) => notifications.subscribe(),
+            // The session has ended, and with it what is dropped here.
+            None => broadcast::channel(1).1,
+        }
+    }
+
     pub(crate) fn take_driver(&self) -> Option<JoinHandle<()>> {
         self.driver
             .lock()
@@ -441,6 +454,30 @@ impl Connection for PostgresSession {
 
     fn savepoint(&self, step: Savepoint, call: Call) -> BoxFuture<'_, Result<()>> {
         Box::pin(self.link.savepoint(step, call))
+    }
+
+    fn copy_in<'a>(
+        &'a self,
+        text: &'a Arc<str>,
+        call: Call,
+    ) -> BoxFuture<'a, Result<Box<dyn CopySink>>> {
+        Box::pin(self.link.copy_in(text, call))
+    }
+
+    fn copy_out<'a>(
+        &'a self,
+        text: &'a Arc<str>,
+        call: Call,
+    ) -> BoxFuture<'a, Result<Box<dyn CopySource>>> {
+        Box::pin(self.link.copy_out(text, call))
+    }
+
+    fn listen<'a>(
+        &'a self,
+        channels: &'a [String],
+        call: Call,
+    ) -> BoxFuture<'a, Result<Box<dyn Listening>>> {
+        Box::pin(self.link.listen(channels, call))
     }
 
     fn condition(&self) -> Condition {

@@ -186,7 +186,7 @@ impl Link {
         Ok((self.style.statements == 0).then(|| Arc::new(unnamed)))
     }
 
-    async fn prepare(
+    pub(crate) async fn prepare(
         &self,
         text: &Arc<str>,
         deadline: Deadline,
@@ -251,7 +251,7 @@ fn copy_refused() -> Error {
         Kind::Statement,
         "COPY from stdin or to stdout does not work as a statement",
     )
-    .remedy("use the native client through with_connection")
+    .remedy("use copy_in and copy_out of a lease: db.acquire()")
     .into()
 }
 

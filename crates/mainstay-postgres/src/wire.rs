@@ -90,6 +90,8 @@ struct Facts {
     asks: bool,
     /// `CommandComplete` messages since the last `ReadyForQuery`.
     completes: u32,
+    /// Errors received.
+    errors: u64,
     state: Option<TransactionState>,
     parameters: HashMap<String, String>,
     /// What the server says of `default_transaction_read_only`, looked at after every statement.
@@ -169,6 +171,11 @@ impl Log {
         self.facts().completes
     }
 
+    /// How many errors the server has reported so far.
+    pub(crate) fn errors(&self) -> u64 {
+        self.facts().errors
+    }
+
     /// Whether answers are due that somebody may have waited for.
     pub(crate) fn is_pending(&self) -> bool {
         self.facts().is_pending()
@@ -190,7 +197,7 @@ impl Log {
         self.facts().ready
     }
 
-    /// Forgets answers that are not due any more: a COPY swallows Syncs. To be called when the last
+    /// Forgets answers that are not due any more, if the count was wrong. To be called when the last
     /// request is known to have been answered.
     pub(crate) fn settle(&self) {
         let mut facts = self.facts();
@@ -290,6 +297,8 @@ impl Facts {
                 });
             }
             b'C' => self.completes = self.completes.saturating_add(1),
+            // The Sync behind the request was read as part of the data, and thrown away.
+            b'G' => self.requests = self.requests.saturating_sub(1),
             b'S' => {
                 if let Some((name, value)) = frames::parameter(body)
                     && (self.parameters.len() < PARAMETERS_MAX
@@ -303,6 +312,7 @@ impl Facts {
             }
             b'K' => self.key = Some(body.to_vec()),
             b'E' | b'N' => {
+                self.errors += u64::from(tag == b'E');
                 if let Some((severity, code, message)) = frames::complaint(body) {
                     self.on_complaint(LastWords {
                         severity,

@@ -6,6 +6,7 @@
 //! * [`proxy`]: a TCP proxy that refuses, stalls, delays and cuts.
 //! * [`conformance`]: the laws that hold on every backend, each with a saboteur that breaks it.
 //! * [`wait_for`]: the one place where a test may poll.
+//! * [`poll_times`]: drops a future in the middle, at every place where it can be dropped.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), mainstay_testkit::cluster::Error> {
@@ -19,9 +20,11 @@ pub mod cluster;
 pub mod conformance;
 pub mod proxy;
 
+mod polls;
 mod port;
 mod wait;
 
 pub use cluster::{Cluster, Pooler, TestDatabase, database, shared_cluster};
+pub use polls::poll_times;
 pub use proxy::Proxy;
 pub use wait::{TimedOut, wait_for, wait_for_blocking};

@@ -20,8 +20,8 @@ pub struct CloseReport {
 }
 
 impl Database {
-    /// Refuses new work, waits for leases until the configured grace ends, cancels what still runs,
-    /// and closes every connection. Calling it again answers at once.
+    /// Refuses new work, ends listeners, waits for leases until the configured grace ends, cancels what
+    /// still runs, and closes every connection. Calling it again answers at once.
     ///
     /// # Cancel safety
     ///
@@ -37,6 +37,7 @@ impl Database {
     /// As [`close`](Self::close).
     pub async fn close_within(&self, grace: Duration) -> CloseReport {
         let started = Instant::now();
+        self.engine().closing.send_replace(true);
         let lanes = &self.engine().lanes;
         let closing = join_all(lanes.pools().map(|(_, pool)| pool.close(grace)));
         let cancelling = async {

@@ -4,6 +4,7 @@ use crate::attempts::Setback;
 use crate::gate::Gate;
 use crate::health::Probe;
 use crate::lanes::{Hold, Lanes, PoolLease};
+use crate::listen::Listeners;
 use crate::lookout::Lookout;
 use crate::metrics::PoolObserver;
 use crate::router::Router;
@@ -18,6 +19,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::panic::Location;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 pub(crate) struct Engine {
@@ -31,6 +33,9 @@ pub(crate) struct Engine {
     pub(crate) lookout: Lookout,
     pub(crate) warned: Warned,
     pub(crate) tokens: Tokens,
+    pub(crate) listeners: Listeners,
+    /// Turns true when the database is closed, so that what lives long lets go at once.
+    pub(crate) closing: watch::Sender<bool>,
     pub(crate) opened_at: Instant,
     hasher: RandomState,
     me: Weak<Self>,
@@ -50,6 +55,8 @@ impl Engine {
                 lookout: Lookout::default(),
                 warned: Warned::default(),
                 tokens: Tokens::default(),
+                listeners: Listeners::default(),
+                closing: watch::Sender::new(false),
                 opened_at: Instant::now(),
                 hasher: RandomState::new(),
                 me: me.clone(),

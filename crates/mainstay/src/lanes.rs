@@ -271,7 +271,9 @@ const SLOW_PACE: Duration = Duration::from_millis(500);
 
 /// The delays between attempts to connect while the database is away, each drawn anew so that many
 /// pools do not come in step.
-fn reconnect_pacing(ride_through: Duration) -> Box<dyn Iterator<Item = Duration> + Send> {
+pub(crate) fn reconnect_pacing(
+    ride_through: Duration,
+) -> Box<dyn Iterator<Item = Duration> + Send> {
     let seed = fastrand::u64(..);
     let mut spent = Duration::ZERO;
     let quick = Backoff::new(Duration::from_millis(20), QUICK_PACE).delays(seed);

@@ -1,6 +1,8 @@
 //! The exclusive use of one connection: session state, LISTEN, COPY, the native client.
 
 use crate::bound::{answer_by, frame};
+use crate::connector;
+use crate::copying::Turnstile;
 use crate::database::Database;
 use crate::engine::Engine;
 use crate::lanes::PoolLease;
@@ -22,6 +24,8 @@ pub struct Lease {
     held: Arc<PoolLease>,
     engine: Arc<Engine>,
     deadline: Option<Deadline>,
+    /// Shared by the clones: one COPY at a time has the connection.
+    turnstile: Arc<Turnstile>,
 }
 
 impl std::fmt::Debug for Lease {
@@ -41,7 +45,11 @@ impl Lease {
         &self.held
     }
 
-    fn until(&self, timeout: Option<Duration>) -> Deadline {
+    pub(crate) fn turnstile(&self) -> &Turnstile {
+        &self.turnstile
+    }
+
+    pub(crate) fn until(&self, timeout: Option<Duration>) -> Deadline {
         let own = Deadline::from_now(timeout.unwrap_or(self.engine.config.timeout));
         self.deadline.map_or(own, |deadline| deadline.earliest(own))
     }
@@ -54,6 +62,7 @@ impl Lease {
         timeout: Option<Duration>,
     ) -> Result<Reply> {
         let statement = Statement::new(text, params)?;
+        self.turnstile.check()?;
         let started = Instant::now();
         let deadline = self.until(timeout);
         let call = frame(Lane::Write, deadline, started);
@@ -78,6 +87,7 @@ impl Lease {
     ///
     /// What has been sent happens.
     pub async fn script(&self, text: &str) -> Result<()> {
+        self.turnstile.check()?;
         let deadline = self.until(None);
         let call = frame(Lane::Write, deadline, Instant::now());
         let script = self.connection().script(text, call);
@@ -116,12 +126,21 @@ impl Database {
         let site = Location::caller();
         async move {
             let deadline = self.deadline_for(None);
-            let held = self.lease(Lane::Write, deadline, site).await?;
+            let mut held = self.lease(Lane::Write, deadline, site).await?;
             held.hand_over();
+            if held.lane() != Lane::Write {
+                // The native client knows nothing of lanes, and has to be able to write.
+                let nothing = Statement::new("select 1", ())?;
+                let call = frame(Lane::Write, deadline, Instant::now());
+                let moving = held.run(&nothing, Want::Affected, call);
+                answer_by(deadline, Lane::Read, moving).await?;
+                held.set_tag(connector::tag(Lane::Write));
+            }
             Ok(Lease {
                 held: Arc::new(held),
                 engine: Arc::clone(self.engine()),
                 deadline: self.own_deadline(),
+                turnstile: Arc::default(),
             })
         }
     }

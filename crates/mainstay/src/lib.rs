@@ -42,7 +42,7 @@
 //! `database` is the face; `call` the builders behind `execute` and `fetch_*`; `one_shot` the life
 //! of one statement; `router` picks the lane, `gate` holds the breaker, `lookout` draws conclusions from a loss, `lanes` the pools,
 //! `attempts` the only place that repeats anything; `unit` and `tx` are transactions, `tokens` and
-//! `fence` find out about a lost COMMIT, `lease` is the exclusive use; `health`, `status`, `close` watch and end; [`migrate`] brings the schema.
+//! `fence` find out about a lost COMMIT, `lease` is the exclusive use, `copying` bulk data through it, `listen` a connection that hears; `health`, `status`, `close` watch and end; [`migrate`] brings the schema.
 
 mod attempts;
 mod bound;
@@ -51,6 +51,7 @@ mod call;
 mod classify;
 mod close;
 mod connector;
+mod copying;
 mod database;
 mod engine;
 mod fence;
@@ -58,6 +59,7 @@ mod gate;
 mod health;
 mod lanes;
 mod lease;
+mod listen;
 mod lookout;
 mod metrics;
 pub mod migrate;
@@ -75,11 +77,15 @@ pub use builder::Builder;
 pub use call::{Affected, All, Call, Exactly, Optional, Outcome};
 pub use classify::{Classify, RetryPolicy, retry};
 pub use close::CloseReport;
+pub use copying::{CopyIn, CopyOut};
 pub use database::{Database, IntoStatement, statement};
 pub use health::Health;
 pub use lease::Lease;
+pub use listen::{ListenEvent, Listener};
 pub use mainstay_core::backend;
-pub use mainstay_core::backend::{Backup, FileInfo, Info, Isolation, System, TableInfo};
+pub use mainstay_core::backend::{
+    Backup, FileInfo, Info, Isolation, Notification, System, TableInfo,
+};
 pub use mainstay_core::config;
 pub use mainstay_core::row;
 pub use mainstay_core::{

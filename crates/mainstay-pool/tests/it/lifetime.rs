@@ -189,6 +189,30 @@ async fn long_hold_is_reported_once_and_its_return_too() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_lease_that_is_meant_to_stay_is_no_long_hold() {
+    let script = Script::default();
+    let pool = script.pool().limit(1).long_hold(secs(30)).build();
+    let is_long = |event: &Event| {
+        matches!(
+            event,
+            Event::LongHold { .. } | Event::ReturnedAfterLongHold { .. }
+        )
+    };
+    let mut lease = pool.acquire(within(secs(1))).await.unwrap();
+    lease.stay();
+    pass(secs(100)).await;
+    drop(lease);
+    turn().await;
+    assert!(!script.seen().events.iter().any(is_long));
+    // The next one of the same connection is an ordinary lease.
+    let lease = pool.acquire(within(secs(1))).await.unwrap();
+    pass(secs(100)).await;
+    drop(lease);
+    turn().await;
+    assert!(script.seen().events.iter().any(is_long));
+}
+
+#[tokio::test(start_paused = true)]
 async fn upkeep_ends_with_the_pool() {
     let script = Script::default();
     let pool = script.pool().build();

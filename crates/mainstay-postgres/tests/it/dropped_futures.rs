@@ -1,30 +1,8 @@
 use crate::fixture::*;
 use mainstay_core::backend::{Backend, BoxFuture, Condition, Lane, Savepoint, Want};
 use mainstay_core::{Deadline, Kind, Value};
-use std::future::poll_fn;
-use std::task::Poll;
+use mainstay_testkit::poll_times;
 use std::time::Duration;
-
-/// Polls a future `times` times and drops it; answers whether it had finished by then.
-async fn poll_times<T>(mut future: BoxFuture<'_, T>, times: usize) -> bool {
-    for _ in 0..times {
-        let mut polled = false;
-        let done = poll_fn(|context| {
-            if polled {
-                return Poll::Ready(false);
-            }
-            polled = true;
-            match future.as_mut().poll(context) {
-                Poll::Ready(_) => Poll::Ready(true),
-                Poll::Pending => Poll::Pending,
-            }
-        });
-        if done.await {
-            return true;
-        }
-    }
-    false
-}
 
 /// Something that is done to a connection.
 type Deed = for<'a> fn(&'a Conn, usize) -> BoxFuture<'a, bool>;

@@ -345,6 +345,32 @@ async fn a_database_that_is_away_can_be_opened_lazily() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_native_client_may_write_on_a_connection_that_served_reads() {
+    let (database, _) = fresh().await;
+    let db = Database::builder(&database.url())
+        .connection_limit(2)
+        .open()
+        .await
+        .unwrap();
+    db.execute("create table log (what text)", ())
+        .await
+        .unwrap();
+    for _ in 0..4 {
+        let reads = (0..2).map(|_| db.fetch_one::<String>("select 'x' from pg_sleep(0.01)", ()));
+        join_all(reads.map(IntoFuture::into_future)).await;
+        let (one, two) = (db.acquire().await.unwrap(), db.acquire().await.unwrap());
+        for lease in [one, two] {
+            let client = lease.as_postgres().unwrap().client();
+            client
+                .execute("insert into log values ('x')", &[])
+                .await
+                .unwrap();
+        }
+    }
+    assert_eq!(log_count(&db).await, 8);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_native_client_is_at_hand() {
     let (_database, db) = fresh().await;
     let lease = db.acquire().await.unwrap();
