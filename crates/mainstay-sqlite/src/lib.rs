@@ -27,7 +27,7 @@
 //! * `read_lane`, `write_lane`: where a text belongs, streams; batches and scripts
 //! * `transaction`: the state that a transaction is in, kept by us
 //! * `classify`: what an error means
-//! * `health`, `migrate`, `backup`: looking after a database
+//! * `health`, `optimize`, `migrate`, `backup`: looking after a database
 
 mod backup;
 mod bind;
@@ -41,6 +41,7 @@ mod health;
 mod identity;
 mod keyword;
 mod migrate;
+mod optimize;
 mod read_lane;
 mod session;
 mod signals;
@@ -64,6 +65,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 use tokio::sync::watch;
+use tokio::task::AbortHandle;
 
 /// More readers than this on a small machine only take memory from each other.
 const READERS_MAX: usize = 4;
@@ -76,6 +78,14 @@ pub struct Sqlite {
     statement_timeout: Option<Duration>,
     /// The one connection of a database in memory.
     memory: Mutex<Weak<SqliteSession>>,
+    /// The task that looks after the writer; there is one writer at a time.
+    watch: Mutex<Option<AbortHandle>>,
+}
+
+impl Drop for Sqlite {
+    fn drop(&mut self) {
+        self.watch(None);
+    }
 }
 
 impl Sqlite {
@@ -144,7 +154,19 @@ impl Sqlite {
             layout,
             statement_timeout,
             memory: Mutex::default(),
+            watch: Mutex::default(),
         })
+    }
+
+    /// Ends the task that looked after the last writer, and begins one for this.
+    fn watch(&self, writer: Option<&Arc<SqliteSession>>) {
+        let task = writer.map(|writer| {
+            tokio::spawn(optimize::watch_over(Arc::downgrade(writer))).abort_handle()
+        });
+        let mut watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(last) = std::mem::replace(&mut *watch, task) {
+            last.abort();
+        }
     }
 
     async fn open(&self, access: Access, deadline: Deadline) -> Result<SqliteSession> {
@@ -203,6 +225,9 @@ impl Backend for Sqlite {
         };
         Box::pin(async move {
             let session = Arc::new(self.open(access, deadline).await?);
+            if access == Access::Write {
+                self.watch(Some(&session));
+            }
             if matches!(self.opening.place, Place::Memory) {
                 *self.memory.lock().unwrap_or_else(PoisonError::into_inner) =
                     Arc::downgrade(&session);

@@ -101,7 +101,7 @@ impl Worker {
         Ok(())
     }
 
-    fn pragma(&self, text: &str) -> Result<()> {
+    pub(crate) fn pragma(&self, text: &str) -> Result<()> {
         self.handle()?
             .execute_batch(text)
             .map_err(|error| classify(error, self.site()))

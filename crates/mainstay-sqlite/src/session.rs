@@ -6,6 +6,7 @@
 //! has not begun is skipped, one that runs is stopped.
 
 use crate::connect::{Access, Opening};
+use crate::optimize;
 use crate::read_lane::{BATCHES_WAITING, Batches, Streaming, lost};
 use crate::signals::{Pending, Signals, Stop, Ticket};
 use crate::worker::{self, Job, Worker};
@@ -356,6 +357,9 @@ impl Connection for SqliteSession {
 
     fn close(&self, deadline: Deadline) -> BoxFuture<'_, ()> {
         Box::pin(async move {
+            if self.lane == Lane::Write {
+                optimize::before_closing(self, deadline).await;
+            }
             self.shut();
             if timeout_at(deadline.instant(), self.wait_for_end())
                 .await

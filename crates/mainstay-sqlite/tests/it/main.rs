@@ -8,6 +8,7 @@ mod failure_table;
 mod health;
 mod memory;
 mod opening;
+mod optimize;
 mod placeholders;
 mod processes;
 mod refusals;
