@@ -10,6 +10,7 @@
 mod ci;
 mod postgres;
 mod proof;
+mod range;
 mod steps;
 mod test;
 mod tidy;
@@ -24,7 +25,9 @@ usage: cargo xtask <command>
   tidy    the rules of this repository that no other tool knows
   test    every test on both databases; installs PostgreSQL if there is none
           (what follows is passed to `cargo test --workspace`)
-  proof   a promise, tried for longer than a test may take: `proof <name>`";
+  proof   a promise, tried for longer than a test may take: `proof <name>`  sqlite-range
+          the SQLite backend with the oldest and the newest rusqlite that is allowed, in a copy
+";
 
 fn usage() -> String {
     format!("{USAGE}\n          of {}\n", proof::names())
@@ -40,6 +43,7 @@ fn main() -> ExitCode {
         "tidy" if rest.is_empty() => tidy::run(&root),
         "test" => test::run(&root, &rest),
         "proof" if rest.len() == 1 && proof::is_known(&rest[0]) => proof::run(&root, &rest[0]),
+        "sqlite-range" if rest.is_empty() => range::run(&root),
         "help" | "--help" | "-h" => {
             print!("{}", usage());
             return ExitCode::SUCCESS;
