@@ -25,9 +25,9 @@ usage: cargo xtask <command>
   tidy    the rules of this repository that no other tool knows
   test    every test on both databases; installs PostgreSQL if there is none
           (what follows is passed to `cargo test --workspace`)
-  proof   a promise, tried for longer than a test may take: `proof <name>`  sqlite-range
+  sqlite-range
           the SQLite backend with the oldest and the newest rusqlite that is allowed, in a copy
-";
+  proof   a promise, tried for longer than a test may take: `proof <name>`";
 
 fn usage() -> String {
     format!("{USAGE}\n          of {}\n", proof::names())
