@@ -5,6 +5,7 @@
 //! place and read back where a failure would be silent.
 
 use crate::classify::{Site, classify};
+use crate::counts::Counts;
 use crate::ground;
 use crate::guard::Guard;
 use crate::identity::Opened;
@@ -63,6 +64,7 @@ pub(crate) struct Opening {
     pub(crate) handles: Arc<AtomicUsize>,
     /// The file that they have open.
     pub(crate) opened: Arc<Opened>,
+    pub(crate) counts: Arc<Counts>,
 }
 
 /// An open handle, counted.

@@ -12,6 +12,16 @@ pub(crate) fn is_blank(text: &str) -> bool {
     skip_to_statement(text).is_empty()
 }
 
+/// Whether a text may share a transaction with those of strangers: what only reads or changes rows.
+/// Definitions change what the others have prepared, and `vacuum` cannot be in a transaction at all.
+pub(crate) fn may_share_a_transaction(text: &str) -> bool {
+    const MAY: [&str; 7] = [
+        "insert", "update", "delete", "replace", "with", "select", "values",
+    ];
+    let word = first_word(text);
+    MAY.iter().any(|may| may.eq_ignore_ascii_case(word))
+}
+
 fn first_word(text: &str) -> &str {
     let rest = skip_to_statement(text);
     let end = rest.find(|letter: char| !(letter.is_ascii_alphanumeric() || letter == '_'));
@@ -103,6 +113,29 @@ mod tests {
             ("set work_mem = 1", "set"),
         ] {
             assert_eq!(presume(text), Presumption::Session(keyword), "{text}");
+        }
+    }
+
+    #[test]
+    fn only_what_changes_rows_shares_a_transaction() {
+        for text in [
+            "insert into t",
+            " /* */ With x as (select 1)",
+            "SELECT 1",
+            "(values (1))",
+        ] {
+            assert!(may_share_a_transaction(text), "{text}");
+        }
+        for text in [
+            "create table t (a)",
+            "vacuum",
+            "analyze",
+            "pragma x",
+            "begin",
+            "explain insert into t",
+            "",
+        ] {
+            assert!(!may_share_a_transaction(text), "{text}");
         }
     }
 

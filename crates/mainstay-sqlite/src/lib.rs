@@ -20,28 +20,32 @@
 //! * `ground`: where the file lies, and whether a write-ahead log works there
 //! * `identity`: whether a path still leads to the file that was opened
 //! * `signals`: how a deadline, a dropped future or a close stops what runs in C
-//! * `worker`: the thread that owns a handle
+//! * `queue`, `worker`: what waits for the thread that owns a handle, and the thread
 //! * `session`: one connection, as the facade sees it ([`SqliteSession`])
 //! * `keyword`, `guard`: what the first keyword tells, and what SQLite says before it executes
 //! * `bind`, `decode`, `execute`: one statement, from parameters to rows
 //! * `read_lane`, `write_lane`: where a text belongs, streams; batches and scripts
 //! * `transaction`: the state that a transaction is in, kept by us
-//! * `classify`: what an error means
+//! * `group`: writes of strangers that are committed together
+//! * `classify`, `counts`: what an error means, what has been done so far
 //! * `health`, `optimize`, `migrate`, `backup`: looking after a database
 
 mod backup;
 mod bind;
 mod classify;
 mod connect;
+mod counts;
 mod decode;
 mod execute;
 mod ground;
+mod group;
 mod guard;
 mod health;
 mod identity;
 mod keyword;
 mod migrate;
 mod optimize;
+mod queue;
 mod read_lane;
 mod session;
 mod signals;
@@ -49,13 +53,14 @@ mod transaction;
 mod worker;
 mod write_lane;
 
+pub use counts::Commits;
 pub use rusqlite;
 pub use session::SqliteSession;
 
 use connect::{Access, Opening, Place};
 use mainstay_core::backend::{
     Backend, Backup, BoxFuture, Connection, Info, Lane, Layout, MigrationDialect, Presumption,
-    Progress, System,
+    Progress, Sharing, System,
 };
 use mainstay_core::config::{SqlitePath, SqliteTarget, Target};
 use mainstay_core::error::Report;
@@ -69,6 +74,10 @@ use tokio::task::AbortHandle;
 
 /// More readers than this on a small machine only take memory from each other.
 const READERS_MAX: usize = 4;
+
+/// A writer whose oldest caller waits for long has a long write or a slow disk. There is no other
+/// writer that those who come could be sent to, so they may as well wait together.
+const NEVER_LATE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A SQLite database, as the facade drives it.
 #[derive(Debug)]
@@ -147,6 +156,7 @@ impl Sqlite {
             shown: Target::Sqlite(target.clone()).to_string().into(),
             handles: Arc::default(),
             opened: Arc::default(),
+            counts: Arc::default(),
         };
         let statement_timeout = config.statement_timeout;
         Ok(Self {
@@ -171,6 +181,12 @@ impl Sqlite {
 
     async fn open(&self, access: Access, deadline: Deadline) -> Result<SqliteSession> {
         SqliteSession::open(self.opening.with(access), self.statement_timeout, deadline).await
+    }
+
+    /// How one-shot writes were committed so far, over all connections of this backend.
+    #[must_use]
+    pub fn commits(&self) -> Commits {
+        self.opening.counts.commits()
     }
 
     fn handles(&self) -> &AtomicUsize {
@@ -212,6 +228,15 @@ impl Backend for Sqlite {
 
     fn layout(&self) -> Layout {
         self.layout
+    }
+
+    fn sharing(&self, lane: Lane) -> Option<Sharing> {
+        let commits_in_groups = matches!(self.layout, Layout::Split { .. }) && lane == Lane::Write;
+        commits_in_groups.then_some(Sharing {
+            active: 1,
+            depth: queue::WRITERS_MAX,
+            late_after: NEVER_LATE,
+        })
     }
 
     fn connect(

@@ -5,27 +5,29 @@
 //! which they were first polled. A future that is dropped leaves its word on the ticket: a job that
 //! has not begun is skipped, one that runs is stopped.
 
+use crate::classify::not_begun;
 use crate::connect::{Access, Opening};
 use crate::optimize;
+use crate::queue::{self, Answer, Job, Task, Work, Write};
 use crate::read_lane::{BATCHES_WAITING, Batches, Streaming, lost};
 use crate::signals::{Pending, Signals, Stop, Ticket};
-use crate::worker::{self, Job, Worker};
+use crate::worker::{self, Worker};
 use mainstay_core::backend::{
     Begin, BoxFuture, Call, Condition, Connection, Cursor, Lane, Reply, Savepoint, Want,
 };
 use mainstay_core::error::Report;
 use mainstay_core::{Class, Deadline, Error, Evidence, Kind, Result, Statement};
 use std::any::Any;
+use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::timeout_at;
-
-/// Jobs that wait for the thread; more wait in front of the queue, in order.
-const JOBS_WAITING: usize = 16;
+use tokio::time::{Instant, timeout_at};
 
 /// An open connection to a SQLite database: a thread, and the way to it.
 ///
@@ -39,7 +41,7 @@ const JOBS_WAITING: usize = 16;
 #[derive(Debug)]
 pub struct SqliteSession {
     /// `None` once it is being closed.
-    jobs: Mutex<Option<mpsc::Sender<Job>>>,
+    queue: Mutex<Option<mpsc::Sender<Task>>>,
     signals: Arc<Signals>,
     lane: Lane,
     /// Its other end is dropped when the thread has let go of the handle.
@@ -71,7 +73,7 @@ impl SqliteSession {
         let ticket = Ticket::new(Some(deadline));
         signals.replace(Some(Arc::clone(&ticket)));
         let abandon = Abandon(ticket);
-        let (jobs, queue) = mpsc::channel(JOBS_WAITING);
+        let (queue, tasks) = queue::queue();
         let (opened, answer) = oneshot::channel();
         let (alive_there, alive) = watch::channel(());
         let theirs = Arc::clone(&signals);
@@ -82,7 +84,7 @@ impl SqliteSession {
                     opening,
                     statement_timeout,
                     &theirs,
-                    queue,
+                    tasks,
                     opened,
                     alive_there,
                 );
@@ -100,7 +102,7 @@ impl SqliteSession {
         answer.await.unwrap_or_else(|_| Err(ended()))?;
         drop(abandon);
         Ok(Self {
-            jobs: Mutex::new(Some(jobs)),
+            queue: Mutex::new(Some(queue)),
             signals,
             lane,
             alive,
@@ -135,6 +137,12 @@ impl SqliteSession {
         .await
     }
 
+    /// Whether a call's statement runs, or waits for a lock, at this moment.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.signals.current().is_some()
+    }
+
     /// Puts a job into the queue and waits for its answer.
     pub(crate) async fn submit<T, F>(&self, deadline: Option<Deadline>, work: F) -> Result<T>
     where
@@ -151,20 +159,54 @@ impl SqliteSession {
             drop(pending);
             drop(answer.send(result)); // the caller has gone and needs no answer
         };
-        self.enqueue(Box::new(job)).await?;
+        self.enqueue_job(Box::new(job)).await?;
         let result = answered.await.unwrap_or_else(|_| Err(self.unanswered()));
         drop(abandon);
         result
     }
 
-    async fn enqueue(&self, job: Job) -> Result<()> {
-        let jobs = self
-            .jobs
+    async fn enqueue_job(&self, job: Job) -> Result<()> {
+        self.enqueue(Task::Job(job)).await
+    }
+
+    async fn enqueue(&self, task: Task) -> Result<()> {
+        let queue = self
+            .queue
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
-        let jobs = jobs.ok_or_else(ended)?;
-        jobs.send(job).await.map_err(|_| ended())
+        let queue = queue.ok_or_else(ended)?;
+        queue.send(task).await.map_err(|_| ended())
+    }
+
+    /// Puts a write into the queue, to be committed together with others, and waits for its answer.
+    async fn commit_in_group(&self, work: Work, deadline: Deadline) -> Result<Answer> {
+        let ticket = Ticket::new(Some(deadline));
+        let abandon = Abandon(Arc::clone(&ticket));
+        let (answer, answered) = oneshot::channel();
+        let write = Write {
+            work,
+            deadline,
+            ticket,
+            pending: Pending::new(&self.signals),
+            answer,
+        };
+        let mut waiting = pin!(async {
+            self.enqueue(Task::Write(write)).await?;
+            answered.await.unwrap_or_else(|_| Err(self.unanswered()))
+        });
+        let result = poll_fn(|context| {
+            let answer = waiting.as_mut().poll(context);
+            // The thread cannot say that it is too late while it waits for the disk. Whoever waits
+            // for the answer asks once more when his time is over.
+            if answer.is_pending() && deadline.is_past(Instant::now()) && abandon.0.withdraw() {
+                return Poll::Ready(Err(not_begun(Stop::Deadline)));
+            }
+            answer
+        });
+        let result = result.await;
+        drop(abandon);
+        result
     }
 
     /// Why a job that was accepted has no answer.
@@ -181,7 +223,7 @@ impl SqliteSession {
     fn shut(&self) {
         self.signals.closing.store(true, Ordering::SeqCst);
         drop(
-            self.jobs
+            self.queue
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .take(),
@@ -231,6 +273,24 @@ impl Connection for SqliteSession {
         }))
     }
 
+    fn run_shared<'a>(
+        &'a self,
+        statement: &'a Statement,
+        want: Want,
+        call: Call,
+    ) -> BoxFuture<'a, Result<Reply>> {
+        if self.lane == Lane::Read {
+            return self.run(statement, want, call);
+        }
+        let work = Work::One(statement.clone(), want);
+        Box::pin(async move {
+            match self.commit_in_group(work, call.deadline).await? {
+                Answer::Reply(reply) => Ok(reply),
+                Answer::Affected(_) => Err(lost()),
+            }
+        })
+    }
+
     fn cursor<'a>(
         &'a self,
         statement: &'a Statement,
@@ -256,7 +316,7 @@ impl Connection for SqliteSession {
                 ready,
                 ended: send_end,
             };
-            self.enqueue(Box::new(move |worker| streaming.run(worker)))
+            self.enqueue_job(Box::new(move |worker| streaming.run(worker)))
                 .await?;
             if is_ready.await.is_err() {
                 // It failed before it ran; its end says why.
@@ -278,6 +338,24 @@ impl Connection for SqliteSession {
         Box::pin(self.submit(Some(call.deadline), move |worker, ticket| {
             worker.batch(&statements, begin, call.lane, ticket)
         }))
+    }
+
+    fn batch_shared<'a>(
+        &'a self,
+        statements: &'a [Statement],
+        begin: Begin,
+        call: Call,
+    ) -> BoxFuture<'a, Result<Vec<u64>>> {
+        if self.lane == Lane::Read || begin.read_only {
+            return self.batch(statements, begin, call);
+        }
+        let work = Work::Batch(statements.to_vec());
+        Box::pin(async move {
+            match self.commit_in_group(work, call.deadline).await? {
+                Answer::Affected(affected) => Ok(affected),
+                Answer::Reply(_) => Err(lost()),
+            }
+        })
     }
 
     fn script<'a>(&'a self, text: &'a str, call: Call) -> BoxFuture<'a, Result<()>> {

@@ -47,6 +47,7 @@ struct TicketState {
     deadline: Option<Deadline>,
     limit: Option<Deadline>,
     stop: Option<Stop>,
+    has_begun: bool,
     nudges: u64,
 }
 
@@ -57,6 +58,7 @@ impl Ticket {
             deadline,
             limit: None,
             stop: None,
+            has_begun: false,
             nudges: 0,
         };
         Arc::new(Self {
@@ -75,9 +77,25 @@ impl Ticket {
         self.changed.notify_all();
     }
 
-    /// Bounds what runs from now on by `statement_timeout`.
-    pub(crate) fn limit(&self, limit: Option<Deadline>) {
-        self.state().limit = limit;
+    /// Begins the call, unless it has to stop; what runs from now on is bounded by
+    /// `statement_timeout`.
+    pub(crate) fn begin(&self, limit: Option<Deadline>) -> Result<(), Stop> {
+        let mut state = self.state();
+        state.limit = None;
+        if let Some(stop) = state.objection(Instant::now()) {
+            return Err(stop);
+        }
+        (state.limit, state.has_begun) = (limit, true);
+        Ok(())
+    }
+
+    /// Takes the call back if it has not begun: it never will.
+    pub(crate) fn withdraw(&self) -> bool {
+        let mut state = self.state();
+        if !state.has_begun {
+            state.stop.get_or_insert(Stop::Deadline);
+        }
+        !state.has_begun
     }
 
     /// From now on only a word stops the call.
@@ -271,8 +289,19 @@ mod tests {
         assert_eq!(ticket.objection(), Some(Stop::Deadline));
         ticket.lift_deadlines();
         assert_eq!(ticket.objection(), None);
-        ticket.limit(Some(Deadline::at(Instant::now())));
+        ticket.begin(Some(Deadline::at(Instant::now()))).unwrap();
         assert_eq!(ticket.objection(), Some(Stop::StatementTimeout));
+    }
+
+    #[test]
+    fn only_what_has_not_begun_can_be_withdrawn() {
+        let begun = Ticket::new(None);
+        begun.begin(None).unwrap();
+        assert!(!begun.withdraw());
+        assert_eq!(begun.objection(), None);
+        let waiting = Ticket::new(None);
+        assert!(waiting.withdraw());
+        assert_eq!(waiting.begin(None), Err(Stop::Deadline));
     }
 
     #[test]

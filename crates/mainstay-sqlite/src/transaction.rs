@@ -128,13 +128,22 @@ impl Worker {
             }
             Unit::Open { .. } => {}
         }
+        self.commit_by(ticket)
+    }
+
+    /// Commits until the ticket says stop; rolls back when it cannot be done. The transaction is over
+    /// in any case.
+    pub(crate) fn commit_by(&mut self, ticket: &Arc<Ticket>) -> Result<()> {
         loop {
             let seen = ticket.nudges();
-            let Err(error) = self.control("COMMIT") else {
+            let before = self.signals.replace(Some(Arc::clone(ticket)));
+            let committed = self.control("COMMIT");
+            let stop = self.signals.objection();
+            self.signals.replace(before);
+            let Err(error) = committed else {
                 self.unit = Unit::Idle;
                 return Ok(());
             };
-            let stop = self.signals.objection();
             let is_busy = error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy);
             // A busy COMMIT leaves the transaction open, and only the COMMIT is repeated.
             if is_busy && stop.is_none() && !self.handle()?.is_autocommit() {
@@ -149,7 +158,10 @@ impl Worker {
                     ..Site::default()
                 },
             );
-            self.undisturbed(Self::roll_back)?;
+            if let Err(failure) = self.roll_back() {
+                // The connection is broken now, and closing it rolls back.
+                tracing::debug!(error = %failure, "a failed COMMIT could not be rolled back");
+            }
             return Err(error);
         }
     }
@@ -207,7 +219,7 @@ impl Worker {
     }
 
     /// Runs a statement of our own; the guard is not listening.
-    fn control(&self, text: &str) -> rusqlite::Result<()> {
+    pub(crate) fn control(&self, text: &str) -> rusqlite::Result<()> {
         let Ok(handle) = self.handle() else {
             return Err(rusqlite::Error::SqliteFailure(
                 ffi::Error::new(ffi::SQLITE_MISUSE),

@@ -8,6 +8,7 @@
 use crate::classify::{Site, classify, not_begun, spoils_the_handle};
 use crate::connect::{Handle, Opening, Place};
 use crate::guard::{Guard, Refuse};
+use crate::queue::Task;
 use crate::signals::{Signals, Ticket};
 use crate::transaction::Unit;
 use mainstay_core::error::Report;
@@ -16,9 +17,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
-
-/// One piece of work for the thread.
-pub(crate) type Job = Box<dyn FnOnce(&mut Worker) + Send>;
 
 /// What a thread owns.
 #[derive(Debug)]
@@ -37,7 +35,7 @@ pub(crate) fn run(
     opening: Opening,
     statement_timeout: Option<Duration>,
     signals: &Arc<Signals>,
-    mut jobs: mpsc::Receiver<Job>,
+    mut queue: mpsc::Receiver<Task>,
     opened: oneshot::Sender<Result<()>>,
     // Dropped when the thread ends, after the handle: that is how the end is observed.
     _alive: watch::Sender<()>,
@@ -64,10 +62,17 @@ pub(crate) fn run(
     if opened.send(Ok(())).is_err() {
         return;
     }
-    while let Some(job) = jobs.blocking_recv() {
+    let mut next = None;
+    while let Some(task) = next.take().or_else(|| queue.blocking_recv()) {
         // What is still queued when the connection closes is dropped, and its callers are told.
-        if !signals.closing.load(Ordering::SeqCst) {
-            job(&mut worker);
+        if worker.is_closing() {
+            continue;
+        }
+        match task {
+            Task::Job(job) => job(&mut worker),
+            // Those who wait on their own account are told; here nobody else would see it.
+            Task::Write(write) if worker.is_broken() => write.answer(Err(broken())),
+            Task::Write(write) => next = worker.write(write, &mut queue),
         }
     }
 }
@@ -88,10 +93,7 @@ impl Worker {
         ticket: &Arc<Ticket>,
         work: impl FnOnce(&mut Self) -> Result<T>,
     ) -> Result<T> {
-        if let Some(stop) = ticket.objection() {
-            return Err(not_begun(stop));
-        }
-        ticket.limit(self.statement_timeout.map(Deadline::from_now));
+        ticket.begin(self.statement_limit()).map_err(not_begun)?;
         self.signals.replace(Some(Arc::clone(ticket)));
         let result = work(self);
         self.signals.replace(None);
@@ -100,6 +102,23 @@ impl Worker {
             self.give_up_after(error);
         }
         result
+    }
+
+    /// Until when a statement may run that begins now, by `statement_timeout`.
+    pub(crate) fn statement_limit(&self) -> Option<Deadline> {
+        self.statement_timeout.map(Deadline::from_now)
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        self.signals.closing.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn is_tainted(&self) -> bool {
+        self.signals.tainted.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn is_broken(&self) -> bool {
+        self.signals.broken.load(Ordering::SeqCst)
     }
 
     /// Tells the other side in what condition the connection is.
@@ -116,7 +135,7 @@ impl Worker {
     }
 
     /// Whoever comes next gets a new handle. Memory has no second one.
-    fn give_up_after(&self, error: &Error) {
+    pub(crate) fn give_up_after(&self, error: &Error) {
         let is_lost = error.sqlite_code().is_some_and(spoils_the_handle);
         if is_lost && matches!(self.opening.place, Place::File(_)) {
             self.signals.broken.store(true, Ordering::SeqCst);
@@ -247,7 +266,7 @@ pub(crate) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-fn broken() -> Error {
+pub(crate) fn broken() -> Error {
     Report::new(Kind::Unreachable, "the connection has lost its handle")
         .class(Class::NotSent)
         .evidence(Evidence::Neither)

@@ -2,9 +2,11 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod abandoned;
+mod crowd;
 mod deadline;
 mod exclusive;
 mod failure_table;
+mod group;
 mod health;
 mod memory;
 mod opening;

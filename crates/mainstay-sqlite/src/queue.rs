@@ -1,0 +1,198 @@
+//! What waits for the thread of a connection.
+//!
+//! Most of it is jobs, each done by itself. The writer is also sent [`Write`]s: statements of
+//! strangers that may be committed together. A write is re-runnable (its text and its parameters
+//! are its own), because what shares a transaction with others may have to be done again when one
+//! of them destroys it.
+
+use crate::keyword::may_share_a_transaction;
+use crate::signals::{Pending, Ticket};
+use crate::worker::Worker;
+use mainstay_core::backend::{Reply, Want};
+use mainstay_core::{Deadline, Result, Statement, Value};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+/// The most callers that may be on the writer at once. Far more than one sync needs to be well
+/// used: the time it takes to run so many is already many times that of a sync. What waits beyond
+/// them waits in the pool, where it is counted, shed, and seen.
+pub(crate) const WRITERS_MAX: usize = 256;
+/// Jobs that wait for the thread beside those; more wait in front of the queue, in order.
+const JOBS_WAITING: usize = 16;
+
+/// The most writes of one group: everybody who may wait.
+const WRITES_MAX: usize = WRITERS_MAX;
+/// A group whose parameters are larger is complete: what it writes has to be synced by all of them.
+const BYTES_MAX: usize = 1024 * 1024;
+/// A group that has been running for so long is complete, so that those who are done need not wait
+/// for ever new ones. Long beside a write (microseconds), short beside what a caller notices.
+const RUNNING_MAX: Duration = Duration::from_millis(20);
+
+/// One piece of work for the thread.
+pub(crate) type Job = Box<dyn FnOnce(&mut Worker) + Send>;
+
+/// What waits for the thread.
+pub(crate) enum Task {
+    /// Done by itself.
+    Job(Job),
+    /// Committed together with others.
+    Write(Write),
+}
+
+/// The queue of a connection's thread.
+pub(crate) fn queue() -> (mpsc::Sender<Task>, mpsc::Receiver<Task>) {
+    mpsc::channel(WRITERS_MAX + JOBS_WAITING)
+}
+
+/// What one caller wants written: all of it or nothing.
+pub(crate) struct Write {
+    pub(crate) work: Work,
+    pub(crate) deadline: Deadline,
+    pub(crate) ticket: Arc<Ticket>,
+    pub(crate) pending: Pending,
+    pub(crate) answer: oneshot::Sender<Result<Answer>>,
+}
+
+/// The statements of a [`Write`].
+pub(crate) enum Work {
+    One(Statement, Want),
+    Batch(Vec<Statement>),
+}
+
+/// What a [`Write`] answers.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    Reply(Reply),
+    Affected(Vec<u64>),
+}
+
+impl Write {
+    /// Tells the caller how it ended.
+    pub(crate) fn answer(self, result: Result<Answer>) {
+        // The connection is free before the caller knows the answer.
+        drop(self.pending);
+        drop(self.answer.send(result)); // a caller that has gone needs no answer
+    }
+
+    /// Whether it may share a transaction with others.
+    pub(crate) fn may_share(&self) -> bool {
+        self.statements()
+            .iter()
+            .all(|statement| may_share_a_transaction(statement.text()))
+    }
+
+    pub(crate) fn statements(&self) -> &[Statement] {
+        match &self.work {
+            Work::One(statement, _) => std::slice::from_ref(statement),
+            Work::Batch(statements) => statements,
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        let params = self.statements().iter().flat_map(Statement::params);
+        params.map(bytes).sum()
+    }
+}
+
+fn bytes(value: &Value) -> usize {
+    match value {
+        Value::Text(text) | Value::Json(text) => text.len(),
+        Value::Bytes(bytes) => bytes.len(),
+        _ => size_of::<Value>(),
+    }
+}
+
+/// Where the writes of a group come from: those that have to be run again, then what has queued.
+pub(crate) struct Source<'q> {
+    again: VecDeque<Write>,
+    alone: VecDeque<Write>,
+    queue: &'q mut mpsc::Receiver<Task>,
+    /// Whether somebody may still join.
+    is_open: bool,
+    /// What came out of the queue and may not join.
+    rest: Option<Task>,
+    taken: usize,
+    bytes: usize,
+    until: Instant,
+}
+
+impl<'q> Source<'q> {
+    pub(crate) fn new(first: Write, queue: &'q mut mpsc::Receiver<Task>) -> Self {
+        let bytes = first.bytes();
+        Self {
+            again: VecDeque::from([first]),
+            alone: VecDeque::new(),
+            queue,
+            is_open: true,
+            rest: None,
+            taken: 1,
+            bytes,
+            until: Instant::now() + RUNNING_MAX,
+        }
+    }
+
+    /// The first write of a transaction, and whether others may share it.
+    pub(crate) fn first(&mut self) -> Option<(Write, bool)> {
+        if let Some(write) = self.next() {
+            return Some((write, true));
+        }
+        self.alone.pop_front().map(|write| (write, false))
+    }
+
+    /// The next write that shares the transaction.
+    pub(crate) fn next(&mut self) -> Option<Write> {
+        self.again.pop_front().or_else(|| self.take())
+    }
+
+    /// Takes a write out of the queue, unless the group is complete.
+    fn take(&mut self) -> Option<Write> {
+        self.is_open &= self.taken < WRITES_MAX && self.bytes < BYTES_MAX;
+        if !self.is_open {
+            return None;
+        }
+        match self.queue.try_recv() {
+            Ok(Task::Write(write)) if write.may_share() => {
+                self.taken += 1;
+                self.bytes = self.bytes.saturating_add(write.bytes());
+                self.is_open = Instant::now() < self.until;
+                Some(write)
+            }
+            Ok(task) => {
+                self.rest = Some(task);
+                self.is_open = false;
+                None
+            }
+            Err(_) => None,
+        }
+    }
+
+    /// Those are run again, in this order, and nobody else joins them.
+    pub(crate) fn run_again(&mut self, writes: impl IntoIterator<Item = Write>) {
+        self.is_open = false;
+        let behind = std::mem::take(&mut self.again);
+        self.again.extend(writes);
+        self.again.extend(behind);
+    }
+
+    /// This one is run in a transaction of its own, behind the others.
+    pub(crate) fn run_alone(&mut self, write: Write) {
+        self.is_open = false;
+        self.alone.push_back(write);
+    }
+
+    /// Everybody is run in a transaction of his own.
+    pub(crate) fn part(&mut self) {
+        self.is_open = false;
+        let again = std::mem::take(&mut self.again);
+        let suspects = std::mem::replace(&mut self.alone, again);
+        self.alone.extend(suspects);
+    }
+
+    /// What is to be done after the group.
+    pub(crate) fn into_rest(self) -> Option<Task> {
+        self.rest
+    }
+}
