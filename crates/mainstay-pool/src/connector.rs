@@ -112,10 +112,18 @@ pub trait Connector: Send + Sync + 'static {
     ) -> impl Future<Output = ()> + Send;
 
     /// Whether trying again is pointless (refused credentials, bad configuration). Then everybody
-    /// who waits is told at once.
+    /// who waits is told at once, unless there are connections that can still serve them.
     fn is_permanent(&self, error: &Self::Error) -> bool {
         let _ = error;
         false
+    }
+
+    /// How long the next attempt to connect is to wait after this failure, in place of the pool's own
+    /// pacing. While that lasts after a permanent failure, whoever would need a new connection is
+    /// told the failure at once.
+    fn retry_after(&self, error: &Self::Error) -> Option<Duration> {
+        let _ = error;
+        None
     }
 
     /// The error that stands for an attempt to connect that ran out of time, if there is one.

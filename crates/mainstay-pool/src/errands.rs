@@ -9,6 +9,7 @@ use tokio::time::{Instant, timeout};
 use crate::connector::{CloseReason, Condition, Connector, Tag};
 use crate::lender::{Claim, Kept, SOLE};
 use crate::observer::Event;
+use crate::opening::Failure;
 
 /// Opens one connection.
 pub(crate) async fn connect<K: Connector>(mut claim: Claim<K>, tag: Tag) {
@@ -50,8 +51,16 @@ pub(crate) async fn connect<K: Connector>(mut claim: Claim<K>, tag: Tag) {
         permanent,
         timed_out,
     });
+    let retry_after = error
+        .as_ref()
+        .and_then(|error| lender.connector.retry_after(error));
+    let failure = Failure {
+        error,
+        permanent,
+        retry_after,
+    };
     claim.settle(|ledger, index, now, orders| {
-        ledger.connect_failed(now, index, error, permanent, orders);
+        ledger.connect_failed(now, index, failure, orders);
     });
 }
 

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use crate::connector::{CloseReason, Condition, Tag};
 use crate::error::{AcquireError, Cause, ShedReason};
 use crate::observer::Event;
-use crate::opening::Failing;
+use crate::opening::{Failing, Failure};
 use crate::orders::{Order, Orders};
 use crate::settings::Settings;
 use crate::shed::Shedder;
@@ -115,6 +115,9 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
             self.totals.shed += 1;
             orders.push(Order::Tell(Event::Shed(ShedReason::Overflow)));
             return self.refuse(now, Cause::Overflow);
+        }
+        if let Some(refusal) = self.standing_refusal(now) {
+            return self.refuse(now, refusal);
         }
         self.warn_of_nesting(request, orders);
         let key = self.waiters.join(now, *request);
@@ -411,7 +414,12 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
     pub(crate) fn forfeit(&mut self, now: Instant, index: usize, orders: &mut Orders<C>) {
         self.totals.lost += 1;
         if self.slots.phase(index) == Phase::Connecting {
-            self.connect_failed(now, index, None, false, orders);
+            let lost = Failure {
+                error: None,
+                permanent: false,
+                retry_after: None,
+            };
+            self.connect_failed(now, index, lost, orders);
         } else {
             self.vacate(now, index, orders);
         }

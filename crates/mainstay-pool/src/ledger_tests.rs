@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use crate::connector::{CloseReason, Condition};
 use crate::error::Cause;
 use crate::ledger::{Ledger, Offer};
+use crate::opening::Failure;
 use crate::orders::{Order, Orders};
 use crate::settings::Settings;
 use crate::waiters::{Answer, Key, Request};
@@ -103,7 +104,12 @@ fn failure_is_the_cause_until_connecting_succeeds() {
     let (mut ledger, now, mut orders) = (ledger(2), Instant::now(), Orders::new());
     queue(&mut ledger, now, &mut orders);
     assert_eq!(ledger.cause_of_timeout(), Cause::Silent);
-    ledger.connect_failed(now, 0, Some("refused"), false, &mut orders);
+    let failure = Failure {
+        error: Some("refused"),
+        permanent: false,
+        retry_after: None,
+    };
+    ledger.connect_failed(now, 0, failure, &mut orders);
     assert_eq!(ledger.cause_of_timeout(), Cause::Unreachable("refused"));
     orders.clear();
     let later = now + SECOND;

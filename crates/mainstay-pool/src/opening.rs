@@ -2,6 +2,8 @@
 //! one that refuses is asked again and again by callers who cannot know better. How many connections
 //! are opened at once, when after a failure, and for whom, is decided here, never by a caller.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 
 use crate::error::Cause;
@@ -11,12 +13,24 @@ use crate::settings::{Delays, FASTEST_PACE, SLOWEST_PACE, sane};
 use crate::slots::Phase;
 use crate::waiters::Answer;
 
+/// An attempt to connect that failed.
+pub(crate) struct Failure<E> {
+    /// `None` if its task was lost, or it got no answer that could be turned into an error.
+    pub(crate) error: Option<E>,
+    /// Whether the connector called it permanent.
+    pub(crate) permanent: bool,
+    /// How long the connector wants the next attempt to wait, if it says.
+    pub(crate) retry_after: Option<Duration>,
+}
+
 /// Connecting fails at present: one attempt at a time, paced.
 pub(crate) struct Failing<E> {
     /// `None` if the last attempt got no answer that could be turned into an error.
     pub(crate) error: Option<E>,
     /// Whether the connector called that error permanent.
     pub(crate) permanent: bool,
+    /// Whether the connector said how long to wait.
+    told: bool,
     pub(crate) not_before: Instant,
     delays: Delays,
 }
@@ -30,6 +44,28 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
             Some(error) => Cause::Unreachable(error),
             None => Cause::Silent,
         })
+    }
+
+    /// What everybody is told at once who would need a new connection: that connecting was refused for
+    /// good, and that it is not tried again yet.
+    pub(crate) fn standing_refusal(&self, now: Instant) -> Option<Cause<E>> {
+        let failing = self.failing.as_ref()?;
+        let stands = failing.permanent && failing.told && now < failing.not_before;
+        if !stands || self.present() > 0 {
+            return None;
+        }
+        self.failure()
+    }
+
+    /// What stood in the way of connecting is gone.
+    pub(crate) fn forget_failure(&mut self, now: Instant, orders: &mut Orders<C>) {
+        self.failing = None;
+        self.settle(now, orders);
+    }
+
+    /// Connections that are there, whatever they do at the moment.
+    pub(crate) fn present(&self) -> usize {
+        self.slots.live() - self.slots.count(Phase::Connecting)
     }
 
     /// A connection was opened.
@@ -57,13 +93,12 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
         self.settle(now, orders);
     }
 
-    /// An attempt to connect failed, or its task was lost (then there is no error).
+    /// An attempt to connect failed.
     pub(crate) fn connect_failed(
         &mut self,
         now: Instant,
         index: usize,
-        error: Option<E>,
-        permanent: bool,
+        failure: Failure<E>,
         orders: &mut Orders<C>,
     ) {
         self.totals.connect_failures += 1;
@@ -75,11 +110,14 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
             }
         }
         self.slots.shift(index, Phase::Vacant, now);
-        if let Some(error) = &error {
+        if let Some(error) = &failure.error {
             self.last_error = Some((error.clone(), now));
         }
-        self.pace(now, error.clone(), permanent);
-        if let Some(error) = error.filter(|_| permanent) {
+        // Whoever can be served by a connection that is there goes on waiting for it.
+        let refused = failure.permanent && self.present() == 0;
+        let error = failure.error.clone().filter(|_| refused);
+        self.pace(now, failure);
+        if let Some(error) = error {
             while let Some(key) = self.waiters.oldest() {
                 let waker = self.waiters.answer(key, Answer::Refused(error.clone()));
                 orders.extend(waker.map(Order::Wake));
@@ -127,20 +165,28 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
     }
 
     /// Starts or goes on with the pacing after a failed attempt.
-    fn pace(&mut self, now: Instant, error: Option<E>, permanent: bool) {
+    fn pace(&mut self, now: Instant, failure: Failure<E>) {
         let (mut delays, earlier) = match self.failing.take() {
             Some(failing) => (failing.delays, Some(failing.not_before)),
             None => ((self.settings.pacing)(), None),
         };
-        // Attempts that were under way together and fail together are one step, not many.
-        let not_before = earlier.filter(|at| now < *at).unwrap_or_else(|| {
-            // An iterator that has ended means: go on at the slowest pace there is.
-            let delay = delays.next().unwrap_or(SLOWEST_PACE);
-            now + sane(delay).max(FASTEST_PACE)
-        });
+        let earlier = earlier.filter(|at| now < *at);
+        let not_before = match failure.retry_after {
+            Some(wait) => {
+                let at = now + sane(wait).max(FASTEST_PACE);
+                earlier.map_or(at, |earlier| earlier.max(at))
+            }
+            // Attempts that were under way together and fail together are one step, not many.
+            None => earlier.unwrap_or_else(|| {
+                // An iterator that has ended means: go on at the slowest pace there is.
+                let delay = delays.next().unwrap_or(SLOWEST_PACE);
+                now + sane(delay).max(FASTEST_PACE)
+            }),
+        };
         self.failing = Some(Failing {
-            error,
-            permanent,
+            error: failure.error,
+            permanent: failure.permanent,
+            told: failure.retry_after.is_some(),
             not_before,
             delays,
         });

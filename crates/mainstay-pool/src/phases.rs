@@ -91,6 +91,60 @@ impl<K: Connector> Pool<K> {
         Err(ledger.explain(Instant::now(), cause, begun.elapsed()))
     }
 
+    /// Opens one connection more than there are, whether or not anybody needs it: the question whether
+    /// connecting is possible at present. Answers `false` when the limit leaves no room for another
+    /// one. The attempt keeps to the pool's pacing, and one that is under way already is the attempt.
+    ///
+    /// # Errors
+    ///
+    /// The failure of the attempt, as `Refused`, `Unreachable` or `Silent`.
+    ///
+    /// # Cancel safety
+    ///
+    /// May be dropped at any await; an attempt under way goes on.
+    pub async fn open_another(&self, deadline: Instant) -> Result<bool, AcquireError<K::Error>> {
+        let begun = Instant::now();
+        if !self.lender.has_runtime() {
+            let ledger = self.lender.ledger();
+            return Err(ledger.explain(begun, Cause::NoRuntime, Duration::ZERO));
+        }
+        let watch = Watch::new(&self.lender);
+        let before = self.lender.visit(|ledger, now, orders| {
+            let target = ledger.present() + 1;
+            if ledger.closed || ledger.slots.in_use() >= ledger.settings.limit {
+                // One that is being opened already will tell as well.
+                let is_asked = ledger.slots.count(Phase::Connecting) > 0;
+                return is_asked.then_some(ledger.totals);
+            }
+            ledger.warm_target = ledger.warm_target.max(target);
+            ledger.settle(now, orders);
+            Some(ledger.totals)
+        });
+        let Some(before) = before else {
+            return Ok(false);
+        };
+        let outcome = watch
+            .until(deadline, |ledger| {
+                if ledger.closed {
+                    Some(Err(Cause::Closed))
+                } else if ledger.totals.opened > before.opened {
+                    Some(Ok(true))
+                } else if ledger.totals.connect_failures > before.connect_failures {
+                    Some(Err(ledger.failure().unwrap_or(Cause::Silent)))
+                } else {
+                    None
+                }
+            })
+            .await;
+        let ledger = self.lender.ledger();
+        let cause = match outcome {
+            Some(Ok(opened)) => return Ok(opened),
+            Some(Err(cause)) => cause,
+            None => ledger.cause_of_timeout(),
+        };
+        Err(ledger.explain(Instant::now(), cause, begun.elapsed()))
+    }
+
     /// Stops lending and waits until no lease and no place is out, at most until the deadline; says whether that
     /// was so. Callers go on waiting, within their own deadlines.
     ///

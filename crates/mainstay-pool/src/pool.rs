@@ -154,6 +154,13 @@ impl<K: Connector> Pool<K> {
         self.lender.ledger().suspect_all();
     }
 
+    /// Says that what stood in the way of connecting is gone (a password was changed, a database was
+    /// created): the next attempt need not wait.
+    pub fn forget_failure(&self) {
+        self.lender
+            .visit(|ledger, now, orders| ledger.forget_failure(now, orders));
+    }
+
     /// Changes the limit (at least 1). Connections above it are closed as they become idle, so there
     /// may be more than the limit until then.
     pub fn resize(&self, limit: usize) {

@@ -11,6 +11,7 @@ mod lifetime;
 mod limits;
 mod model;
 mod overload;
+mod refusals;
 mod script;
 mod sharing;
 mod threads;

@@ -69,6 +69,8 @@ pub(crate) struct Books {
     pub(crate) record_times: bool,
     /// Numbers of connections that have died, which their condition shows.
     pub(crate) dead: Vec<usize>,
+    /// How long the next attempt is to wait after a permanent failure.
+    pub(crate) retry_after: Option<Duration>,
 }
 
 /// The script and the books; a cheap clone of the same.
@@ -200,6 +202,11 @@ impl Connector for Script {
 
     fn is_permanent(&self, error: &Failure) -> bool {
         error.0.starts_with("permanent")
+    }
+
+    fn retry_after(&self, error: &Failure) -> Option<Duration> {
+        let told = self.books().retry_after;
+        told.filter(|_| self.is_permanent(error))
     }
 }
 
