@@ -14,6 +14,10 @@
 //! Short outages never reach it: until [`BreakerConfig::ride_through`] has passed since the first
 //! loss, callers pass and wait within their own deadlines for the pool to reconnect.
 //!
+//! An endpoint has two breakers, one for what statements say and one for what connects say: live
+//! connections that answer are worth using while no new one can be had. A third gate, for refused
+//! credentials, is slower and stands apart ([`LoginGate`](crate::LoginGate)).
+//!
 //! The states are named as in electricity: *closed* lets through, *open* does not. Their exits:
 //!
 //! * closed → open: enough failures, for longer than the ride-through;
@@ -78,6 +82,8 @@ pub struct Breaker {
     first_loss: Option<Instant>,
     /// Whether the latest evidence was a failure.
     last_failed: bool,
+    /// The latest failure.
+    last_loss: Option<Instant>,
     times_opened: u64,
     rng: fastrand::Rng,
 }
@@ -122,6 +128,7 @@ impl Breaker {
             silent_connects: 0,
             first_loss: None,
             last_failed: false,
+            last_loss: None,
             times_opened: 0,
             rng,
         }
@@ -142,7 +149,9 @@ impl Breaker {
             }
         }
         self.let_ramp_end(now);
-        self.open_if_due(now);
+        if self.hears_of_it_still(now) {
+            self.open_if_due(now);
+        }
         match &mut self.phase {
             Phase::Closed { ramp: None } => Admission::Pass,
             Phase::Closed { ramp: Some(ramp) } => match ramp.try_enter(now) {
@@ -233,6 +242,33 @@ impl Breaker {
         }
     }
 
+    /// The refusal that a call would meet now because it is open, without counting as a call.
+    #[must_use]
+    pub fn refusing(&self, now: Instant) -> Option<Admission> {
+        match (&self.order, &self.phase) {
+            (Order::Open { since }, _) => Some(Admission::Refuse {
+                retry_after: FORCED_RETRY_AFTER,
+                since: *since,
+            }),
+            (Order::Automatic, Phase::Open(outage) | Phase::HalfOpen { outage, .. }) => {
+                Some(outage.refusal(now, &self.config))
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether an operator opened it.
+    #[must_use]
+    pub const fn is_forced_open(&self) -> bool {
+        matches!(self.order, Order::Open { .. })
+    }
+
+    /// Whether an operator closed it.
+    #[must_use]
+    pub const fn is_forced_closed(&self) -> bool {
+        matches!(self.order, Order::Closed)
+    }
+
     /// When the prober is to ask next, never before `now`; `None` while nobody needs to ask.
     #[must_use]
     pub fn next_probe(&self, now: Instant) -> Option<Instant> {
@@ -314,6 +350,7 @@ impl Breaker {
         }
         self.first_loss.get_or_insert(now);
         self.last_failed = true;
+        self.last_loss = Some(now);
         self.window.on_failure(now, statement);
         if statement.is_none() && evidence == Evidence::Silent {
             self.silent_connects = self.silent_connects.saturating_add(1);
@@ -346,6 +383,16 @@ impl Breaker {
         refused || mostly_lost
     }
 
+    /// Whether the latest failure is fresh. An outage that goes on is heard of again and again; one of
+    /// which nothing more was heard is perhaps over, and then a call finds out more cheaply than it
+    /// is refused.
+    fn hears_of_it_still(&self, now: Instant) -> bool {
+        let two_probes = self.config.probe_every.saturating_mul(2);
+        let fresh = self.config.ride_through.max(two_probes);
+        self.last_loss
+            .is_some_and(|at| now.saturating_duration_since(at) <= fresh)
+    }
+
     fn open_if_due(&mut self, now: Instant) {
         let (Phase::Closed { ramp }, Some(first_loss)) = (&self.phase, self.first_loss) else {
             return;
@@ -374,6 +421,7 @@ impl Breaker {
         self.silent_connects = 0;
         self.first_loss = None;
         self.last_failed = false;
+        self.last_loss = None;
     }
 
     fn let_ramp_end(&mut self, now: Instant) {
@@ -404,6 +452,10 @@ impl Outage {
             self.next_probe = now; // the patience begins again, so one caller in each period
             return Admission::Pass;
         }
+        self.refusal(now, config)
+    }
+
+    fn refusal(&self, now: Instant, config: &BreakerConfig) -> Admission {
         let until_probe = self.next_probe.saturating_duration_since(now);
         let retry_after = until_probe.saturating_add(config.confirm_after);
         Admission::Refuse {

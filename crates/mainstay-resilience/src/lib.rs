@@ -17,6 +17,7 @@
 //! | budget | tokens that every retry costs and every success earns back |
 //! | breaker | the gate that stops calls while the database does not answer |
 //! | ride-through | the length up to which an outage is waited out before the breaker opens |
+//! | login gate | the slower gate of a server that refuses our credentials |
 //! | probe | the question "are you back?", asked by one prober while the breaker is open |
 //!
 //! # Example
@@ -68,7 +69,7 @@
 //! # Reading order
 //!
 //! `class`, `deadline`, `backoff` and `budget` are the parts; `retry` puts them together; `breaker`
-//! stands apart, in front of everything.
+//! stands apart, in front of everything, and `login` beside it.
 
 // The blank lines keep the modules in reading order; without them they would be sorted by name.
 mod class;
@@ -83,11 +84,14 @@ mod retry;
 
 mod breaker;
 
+mod login;
+
 pub use self::backoff::Backoff;
 pub use self::breaker::{Admission, Breaker, BreakerConfig, State};
 pub use self::budget::Budget;
 pub use self::class::{Class, Evidence};
 pub use self::deadline::Deadline;
+pub use self::login::{LOGIN_INTERVAL, LoginGate};
 pub use self::retry::{Decision, Retrier, RetryPolicy, StopReason, Work};
 /// The source of jitter that [`Backoff::delay`] and [`Retrier::decide`] draw from.
 pub use fastrand::Rng;

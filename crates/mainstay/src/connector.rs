@@ -1,11 +1,13 @@
 //! A backend, as the pool sees it.
 
+use crate::gate::Gate;
 use mainstay_core::backend::{Backend, Condition, Connection, Lane};
 use mainstay_core::error::Report;
 use mainstay_core::{Deadline, Error, Evidence, Kind};
 use mainstay_pool as pool;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
+use tokio::time::timeout_at;
 
 /// How long the server may take to answer a check. A healthy one answers in a round trip; one that
 /// needs longer than a second is better replaced than waited for.
@@ -24,8 +26,12 @@ pub(crate) fn tag(lane: Lane) -> pool::Tag {
     })
 }
 
+/// How much later than the connector the pool ends an attempt to connect.
+pub(crate) const CONNECT_MARGIN: Duration = Duration::from_millis(50);
+
 pub(crate) struct Connector {
     backend: Arc<dyn Backend>,
+    gate: Arc<Gate>,
     connect_timeout: Duration,
     /// A single in-memory connection is the database; it must be opened for writing.
     always: Option<Lane>,
@@ -37,11 +43,13 @@ pub(crate) struct Connector {
 impl Connector {
     pub(crate) fn new(
         backend: Arc<dyn Backend>,
+        gate: &Arc<Gate>,
         connect_timeout: Duration,
         always: Option<Lane>,
     ) -> Self {
         Self {
             backend,
+            gate: Arc::clone(gate),
             connect_timeout,
             always,
             live: Mutex::default(),
@@ -52,6 +60,51 @@ impl Connector {
     pub(crate) fn live(&self) -> Vec<Arc<dyn Connection>> {
         let live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
         live.iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Whether a connection is open that is not known to be of no use.
+    pub(crate) fn has_live(&self) -> bool {
+        let live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
+        live.iter()
+            .filter_map(Weak::upgrade)
+            .any(|connection| connection.condition() != Condition::Broken)
+    }
+
+    /// Opens one connection and tells the gate what came of it.
+    async fn open(&self, lane: Lane) -> Result<Arc<dyn Connection>, Error> {
+        self.gate.admit_login()?;
+        let deadline = Deadline::from_now(self.connect_timeout);
+        let opening = self.backend.connect(lane, deadline);
+        let opened = timeout_at(deadline.instant(), opening).await;
+        let opened = opened.unwrap_or_else(|_| Err(self.silence(self.connect_timeout)));
+        match opened {
+            Ok(connection) => {
+                // Before the gate hears of it: from now on there is one that can serve.
+                self.remember(&connection);
+                self.gate.on_connect(None, false);
+                Ok(connection)
+            }
+            Err(error) => {
+                let permanent = self.backend.is_permanent(&error);
+                let wait = self.gate.on_connect(Some(&error), permanent);
+                Err(match wait {
+                    Some(wait) => error.into_report().retry_after(wait).into(),
+                    None => error,
+                })
+            }
+        }
+    }
+
+    /// What it means that nothing was heard.
+    fn silence(&self, waited: Duration) -> Error {
+        let target = self.backend.target();
+        Report::new(
+            Kind::Unreachable,
+            format!("{target} did not answer an attempt to connect within {waited:.1?}"),
+        )
+        .evidence(Evidence::Silent)
+        .remedy("check that the server runs and that no firewall drops the packets")
+        .into()
     }
 
     fn remember(&self, connection: &Arc<dyn Connection>) {
@@ -75,10 +128,7 @@ impl pool::Connector for Shell {
             Lane::Read
         };
         let lane = self.0.always.unwrap_or(asked);
-        let deadline = Deadline::from_now(self.0.connect_timeout);
-        let connection = self.0.backend.connect(lane, deadline).await?;
-        self.0.remember(&connection);
-        Ok(connection)
+        self.0.open(lane).await
     }
 
     fn condition(&self, connection: &Self::Connection) -> pool::Condition {
@@ -110,17 +160,11 @@ impl pool::Connector for Shell {
         self.0.backend.is_permanent(error)
     }
 
+    fn retry_after(&self, error: &Error) -> Option<Duration> {
+        error.retry_after()
+    }
+
     fn timed_out(&self, after: Duration) -> Option<Error> {
-        let target = self.0.backend.target();
-        let report = Report::new(
-            Kind::Unreachable,
-            format!("{target} did not answer an attempt to connect within {after:.1?}"),
-        );
-        Some(
-            report
-                .evidence(Evidence::Silent)
-                .remedy("check that the server runs and that no firewall drops the packets")
-                .into(),
-        )
+        Some(self.0.silence(after))
     }
 }

@@ -296,10 +296,13 @@ impl Database {
     ///
     /// The database may have been created.
     pub async fn create(&self) -> Result<bool> {
-        self.engine
-            .backend
-            .create(Deadline::from_now(self.engine.config.timeout))
-            .await
+        let deadline = Deadline::from_now(self.engine.config.timeout);
+        let created = self.engine.backend.create(deadline).await?;
+        if created {
+            // That it does not exist is why nobody was let in.
+            self.engine.gate.forget_refusal();
+        }
+        Ok(created)
     }
 
     /// Removes every object of the application from the database. There is no way back.
@@ -323,7 +326,8 @@ impl Database {
         }
     }
 
-    /// The refusal that a call would meet now, while the breaker is open. It costs no I/O and does
+    /// The refusal that a call would meet now, while the breaker is open or the server refuses to log us
+    /// in. It costs no I/O and does
     /// not count as a call, so that a server can turn requests away before it reads them.
     #[must_use]
     pub fn refusal(&self) -> Option<Error> {
@@ -333,15 +337,16 @@ impl Database {
     /// Opens the breaker until [`breaker_automatic`](Self::breaker_automatic): every call is refused
     /// at once. For an operator who knows better.
     pub fn breaker_force_open(&self) {
-        self.engine.gate.force_open(self.engine.me());
+        self.engine.gate.force_open();
     }
 
-    /// Keeps the breaker closed until [`breaker_automatic`](Self::breaker_automatic).
+    /// Keeps the breaker closed, all its gates, until [`breaker_automatic`](Self::breaker_automatic).
     pub fn breaker_force_close(&self) {
         self.engine.gate.force_close();
     }
 
-    /// Ends an order to keep the breaker open or closed.
+    /// Ends an order to keep the breaker open or closed. Also forgets that the server refused to log us
+    /// in, so that the next call asks it at once: for the moment in which the password was repaired.
     pub fn breaker_automatic(&self) {
         self.engine.gate.automatic();
     }

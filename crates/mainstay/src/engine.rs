@@ -27,7 +27,7 @@ pub(crate) struct Engine {
     pub(crate) backend: Arc<dyn Backend>,
     pub(crate) lanes: Lanes,
     pub(crate) router: Router,
-    pub(crate) gate: Gate,
+    pub(crate) gate: Arc<Gate>,
     pub(crate) retrier: Retrier,
     pub(crate) probe: Probe,
     pub(crate) lookout: Lookout,
@@ -46,10 +46,11 @@ impl Engine {
         Arc::new_cyclic(|me: &Weak<Self>| {
             let observer: Arc<dyn Observer> = Arc::new(PoolObserver::new(me.clone(), &*backend));
             let breaker = (backend.system() != System::Sqlite).then(|| breaker_config(&config));
+            let gate = Arc::new(Gate::new(me.clone(), breaker));
             Self {
-                lanes: Lanes::new(&config, &backend, &observer),
+                lanes: Lanes::new(&config, &backend, &gate, &observer),
                 router: Router::default(),
-                gate: Gate::new(breaker),
+                gate,
                 retrier: retrier(&config),
                 probe: Probe::default(),
                 lookout: Lookout::default(),
@@ -81,7 +82,7 @@ impl Engine {
         deadline: Deadline,
         site: &'static Location<'static>,
     ) -> Result<PoolLease, Setback> {
-        self.gate.admit(&self.me).map_err(Setback::NotServed)?;
+        self.gate.admit().map_err(Setback::NotServed)?;
         let lease = self.lanes.acquire(lane, deadline, &self.gate, site).await;
         self.served(lease)
     }
@@ -98,7 +99,7 @@ impl Engine {
         deadline: Deadline,
         site: &'static Location<'static>,
     ) -> Result<Hold, Setback> {
-        self.gate.admit(&self.me).map_err(Setback::NotServed)?;
+        self.gate.admit().map_err(Setback::NotServed)?;
         let hold = self.lanes.hold(lane, deadline, &self.gate, site).await;
         self.served(hold)
     }
@@ -107,7 +108,7 @@ impl Engine {
         if answer.is_err() {
             // The place that the gate gave is given back; why there was no connection, the pool has
             // already told it.
-            self.gate.on_evidence(&self.me, Evidence::Neither, None, 0);
+            self.gate.leave();
         }
         answer.map_err(Setback::NotServed)
     }
@@ -116,7 +117,7 @@ impl Engine {
     pub(crate) fn witness(&self, text: &str, took: Duration, failure: Option<&Error>) {
         let evidence = failure.map_or(Evidence::Answered, Error::evidence);
         self.gate
-            .on_evidence(&self.me, evidence, failure, self.hasher.hash_one(text));
+            .on_evidence(evidence, failure, self.hasher.hash_one(text));
         self.probe.witness(took, failure);
         if let Some(failure) = failure {
             self.look_out(failure);

@@ -1,256 +1,482 @@
-//! The breaker of one database, with the prober that closes it again.
+//! The gates of one endpoint, and what those are told who may not pass.
 //!
 //! While a database is away, callers that wait for it are not served any sooner; they only hold
 //! memory, sockets and their own callers. So after the ride-through has passed they are refused at
 //! once, with the cause, and one prober asks for all of them.
+//!
+//! There are three gates, because three things fail apart from each other. What *statements* say
+//! decides about everybody. What *connects* say, and a server that refuses our credentials, decide
+//! only about those who would need a new connection: connections that are there and answer go on
+//! being lent. While not even one of them is left, nobody is served, so everybody is refused.
+//!
+//! An endpoint is one server that may be asked; today a database has one, and one [`Gate`].
+
+mod prober;
+mod words;
 
 use crate::engine::Engine;
-use mainstay_core::error::Report;
-use mainstay_core::{Class, Deadline, Error, Evidence, Kind, Result};
-use mainstay_pool::Event;
-use mainstay_resilience::{Admission, Breaker, BreakerConfig, State};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError, Weak};
+use crate::status::{Breaker as BreakerStatus, GateStatus};
+use mainstay_core::{Error, Evidence, Result};
+use mainstay_resilience::{Admission, Breaker, BreakerConfig, LoginGate};
+use std::sync::{Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 pub(crate) struct Gate {
+    engine: Weak<Engine>,
     /// `None` for an embedded database, which cannot be away; contention is not an outage.
-    breaker: Option<Mutex<Breaker>>,
-    /// What those are told who are refused, while it is open.
-    open: watch::Sender<Option<Error>>,
-    probing: AtomicBool,
+    rules: Option<Mutex<Rules>>,
+    /// Whether somebody may have to be refused. Wakes those who wait; they ask for the reason.
+    shut: watch::Sender<bool>,
+}
+
+/// Everything that decides, behind one short lock.
+struct Rules {
+    execute: Side,
+    connect: Side,
+    login: LoginGate,
+    /// What the server said to whom it refused last.
+    refused: Option<Error>,
+}
+
+/// One breaker with its prober.
+struct Side {
+    breaker: Breaker,
     /// The last failure that counted, for the refusal's text.
-    cause: Mutex<Option<(Error, Instant)>>,
+    cause: Option<(Error, Instant)>,
+    /// Whether a prober is there.
+    probing: bool,
+    /// How many answers to probes there were.
+    answers: u64,
+}
+
+/// Which of the two breakers.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+enum Which {
+    Execute,
+    Connect,
+}
+
+/// Which gate refuses, with what its words need.
+struct Refusal {
+    by: By,
+    retry_after: Duration,
+    since: Instant,
+    cause: Option<(Error, Instant)>,
+}
+
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+enum By {
+    Operator,
+    Execute,
+    Connect,
+    Login,
 }
 
 impl Gate {
-    pub(crate) fn new(config: Option<BreakerConfig>) -> Self {
+    pub(crate) fn new(engine: Weak<Engine>, config: Option<BreakerConfig>) -> Self {
+        let rules = config.map(|config| {
+            Mutex::new(Rules {
+                connect: Side::new(for_connects(config.clone())),
+                execute: Side::new(config),
+                login: LoginGate::default(),
+                refused: None,
+            })
+        });
         Self {
-            breaker: config.map(|config| Mutex::new(Breaker::new(config))),
-            open: watch::Sender::new(None),
-            probing: AtomicBool::new(false),
-            cause: Mutex::new(None),
+            engine,
+            rules,
+            shut: watch::Sender::new(false),
         }
     }
 
-    fn with<T>(&self, act: impl FnOnce(&mut Breaker) -> T) -> Option<T> {
-        let breaker = self.breaker.as_ref()?;
-        Some(act(&mut breaker
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)))
+    fn rules(&self) -> Option<MutexGuard<'_, Rules>> {
+        let rules = self.rules.as_ref()?;
+        Some(rules.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Lets a call pass or refuses it with the cause.
-    pub(crate) fn admit(&self, engine: &Weak<Engine>) -> Result<()> {
+    /// Lets a call pass or refuses it with the cause. Whoever passes tells what came of it, through
+    /// [`on_evidence`](Self::on_evidence) or [`leave`](Self::leave).
+    pub(crate) fn admit(&self) -> Result<()> {
         let now = Instant::now();
-        match self.with(|breaker| breaker.admit(now)) {
-            Some(Admission::Refuse { retry_after, since }) => {
-                let refusal = self.refusal(now, retry_after, since);
-                self.announce(engine);
-                Err(refusal)
+        let admitted = self.rules().map_or(Ok(()), |mut rules| rules.admit(now));
+        let Err(refusal) = admitted else {
+            return Ok(());
+        };
+        if refusal.is_only_for_new_connections() {
+            if self.has_live_connection() {
+                return Ok(());
             }
-            _ => Ok(()),
+            self.leave();
         }
+        crate::metrics::refused(refusal.by.as_str());
+        self.publish();
+        Err(refusal.into_error(now))
+    }
+
+    /// A call that had passed sent nothing: its place is free.
+    pub(crate) fn leave(&self) {
+        self.on_evidence(Evidence::Neither, None, 0);
     }
 
     /// Takes in what a statement's result says. `statement` tells texts apart.
-    pub(crate) fn on_evidence(
-        &self,
-        engine: &Weak<Engine>,
-        evidence: Evidence,
-        failure: Option<&Error>,
-        statement: u64,
-    ) {
-        self.note(failure, evidence);
+    pub(crate) fn on_evidence(&self, evidence: Evidence, failure: Option<&Error>, statement: u64) {
         let now = Instant::now();
-        let closed = self.with(|breaker| {
-            breaker.on_evidence(now, evidence, Some(statement));
-            matches!(breaker.state(), State::Closed)
-        });
-        if closed == Some(false) {
-            self.announce(engine);
-        }
-    }
-
-    /// Takes in what an attempt to connect says.
-    pub(crate) fn on_pool_event(&self, engine: &Weak<Engine>, event: &Event) {
-        let evidence = match event {
-            Event::Connected(_) => Evidence::Answered,
-            // Refused credentials are an answer; the pool tells everybody who waits by itself.
-            Event::ConnectFailed {
-                permanent: true, ..
-            } => Evidence::Answered,
-            Event::ConnectFailed { .. } => {
-                let cause = engine
-                    .upgrade()
-                    .and_then(|engine| engine.lanes.last_connect_error());
-                self.note(cause.as_ref(), Evidence::Silent);
-                Evidence::Silent
-            }
-            _ => return,
+        let Some(mut rules) = self.rules() else {
+            return;
         };
+        let side = &mut rules.execute;
+        side.note(now, failure, evidence);
+        side.breaker.on_evidence(now, evidence, Some(statement));
+        let is_shut = side.breaker.refusing(now).is_some();
+        drop(rules);
+        if is_shut {
+            self.publish();
+        }
+    }
+
+    /// Lets an attempt to log in pass, or answers what the server said to the last one.
+    pub(crate) fn admit_login(&self) -> Result<()> {
         let now = Instant::now();
-        let closed = self.with(|breaker| {
-            breaker.on_evidence(now, evidence, None);
-            matches!(breaker.state(), State::Closed)
+        match self.rules() {
+            Some(mut rules) => rules
+                .admit_login(now)
+                .map_err(|refusal| refusal.into_error(now)),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes in what an attempt to connect says; `permanent` when the server has refused us for good.
+    /// Answers how long the next attempt is to wait, where the pool's own pacing is too quick.
+    pub(crate) fn on_connect(&self, failure: Option<&Error>, permanent: bool) -> Option<Duration> {
+        let now = Instant::now();
+        let wait = self.rules()?.on_connect(now, failure, permanent);
+        self.publish();
+        wait
+    }
+
+    /// A connection ended: perhaps it was the last one.
+    pub(crate) fn on_closed(&self) {
+        let now = Instant::now();
+        let matters = self.rules().is_some_and(|rules| {
+            rules.connect.breaker.refusing(now).is_some() || rules.login.refusing(now).is_some()
         });
-        if closed == Some(false) {
-            self.announce(engine);
+        if matters {
+            self.publish();
         }
     }
 
-    fn note(&self, failure: Option<&Error>, evidence: Evidence) {
-        if let (Some(error), Evidence::Silent | Evidence::Exhausted) = (failure, evidence) {
-            let mut cause = self.cause.lock().unwrap_or_else(PoisonError::into_inner);
-            *cause = Some((error.clone(), Instant::now()));
-        }
-    }
-
-    /// Waits until the gate opens, and answers the refusal.
+    /// Waits until calls are refused, and answers the refusal.
     ///
     /// # Cancel safety
     ///
     /// Nothing is lost by dropping the future.
     pub(crate) async fn opened(&self) -> Error {
-        let mut open = self.open.subscribe();
-        match open.wait_for(Option::is_some).await {
-            Ok(refusal) => refusal.clone().unwrap_or_else(closed_meanwhile),
-            // The sender lives in the gate that is borrowed here.
-            Err(_) => closed_meanwhile(),
+        let mut shut = self.shut.subscribe();
+        loop {
+            let is_shut = *shut.borrow_and_update();
+            if is_shut && let Some(refusal) = self.standing(Instant::now()) {
+                return refusal;
+            }
+            if shut.changed().await.is_err() {
+                // The sender lives in the gate that is borrowed here.
+                std::future::pending::<()>().await;
+            }
         }
-    }
-
-    /// The state in one word, how long it has lasted and the refusal, for status and health.
-    pub(crate) fn state(&self) -> (&'static str, u64) {
-        self.with(|breaker| (breaker.state_name(), breaker.times_opened()))
-            .unwrap_or(("closed", 0))
     }
 
     /// The refusal that a call would meet now, without counting as a call.
     pub(crate) fn refusing(&self) -> Option<Error> {
-        self.open.borrow().clone()
+        let refusal = self.standing(Instant::now());
+        if refusal.is_some() {
+            // Whoever turns its own callers away because of this makes no calls by which a prober that
+            // is missing would be missed.
+            self.publish();
+        }
+        refusal
+    }
+
+    fn standing(&self, now: Instant) -> Option<Error> {
+        let refusal = self.rules()?.standing(now)?;
+        let is_served = refusal.is_only_for_new_connections() && self.has_live_connection();
+        (!is_served).then(|| refusal.into_error(now))
+    }
+
+    /// Whether a connection is there that is not known to be of no use.
+    fn has_live_connection(&self) -> bool {
+        self.engine
+            .upgrade()
+            .is_some_and(|engine| engine.lanes.has_live())
+    }
+
+    /// What is known, for status and metrics.
+    pub(crate) fn status(&self) -> BreakerStatus {
+        let now = Instant::now();
+        let refusal = self.standing(now);
+        let Some(rules) = self.rules() else {
+            return BreakerStatus::closed();
+        };
+        let [execute, connect] = [&rules.execute, &rules.connect].map(|side| side.status(now));
+        let credentials = rules.login_status(now);
+        let state = if refusal.is_none() {
+            "closed"
+        } else if [&execute, &connect, &credentials]
+            .map(|gate| gate.state)
+            .contains(&"open")
+        {
+            "open"
+        } else {
+            "half_open"
+        };
+        BreakerStatus {
+            state,
+            times_opened: execute.times_opened + connect.times_opened,
+            retry_after: refusal.as_ref().and_then(Error::retry_after),
+            cause: refusal.map(|refusal| refusal.message().to_owned()),
+            execute,
+            connect,
+            credentials,
+        }
     }
 
     /// Refuses every call until told otherwise.
-    pub(crate) fn force_open(&self, engine: &Weak<Engine>) {
+    pub(crate) fn force_open(&self) {
         let now = Instant::now();
-        self.with(|breaker| breaker.force_open(now));
-        self.announce(engine);
+        if let Some(mut rules) = self.rules() {
+            rules.execute.breaker.force_open(now);
+            rules.connect.breaker.force_open(now);
+        }
+        self.publish();
     }
 
     /// Lets every call pass until told otherwise.
     pub(crate) fn force_close(&self) {
-        self.with(Breaker::force_close);
-        self.open.send_replace(None);
+        if let Some(mut rules) = self.rules() {
+            rules.execute.breaker.force_close();
+            rules.connect.breaker.force_close();
+        }
+        self.forget_refusal();
     }
 
     /// Ends an order to stay open or closed.
     pub(crate) fn automatic(&self) {
         let now = Instant::now();
-        self.with(|breaker| breaker.automatic(now));
-        self.open.send_replace(None);
+        if let Some(mut rules) = self.rules() {
+            rules.execute.breaker.automatic(now);
+            rules.connect.breaker.automatic(now);
+        }
+        self.forget_refusal();
     }
 
-    /// Tells those who wait that it is open, and sees to it that somebody probes.
-    fn announce(&self, engine: &Weak<Engine>) {
-        let now = Instant::now();
-        let state = self.with(|breaker| breaker.state());
-        if let Some(State::Open { until, since }) = state
-            && self.open.borrow().is_none()
-        {
-            let refusal = self.refusal(now, until.saturating_duration_since(now), since);
-            tracing::warn!(cause = %refusal, "the breaker opened");
-            self.open.send_replace(Some(refusal));
+    /// What the server refused it may grant now: the next attempt need not wait.
+    pub(crate) fn forget_refusal(&self) {
+        if let Some(mut rules) = self.rules() {
+            rules.login.forget();
+            rules.refused = None;
         }
-        let wanted = self
-            .with(|breaker| breaker.next_probe(now))
-            .flatten()
-            .is_some();
-        if wanted && !self.probing.swap(true, Ordering::AcqRel) {
-            match tokio::runtime::Handle::try_current() {
-                Ok(runtime) => drop(runtime.spawn(probe(engine.clone()))),
-                // Without a runtime nothing waits either; the next call inside one comes here again.
-                Err(_) => self.probing.store(false, Ordering::Release),
+        self.publish();
+        if let Some(engine) = self.engine.upgrade() {
+            engine.lanes.forget_failure();
+        }
+    }
+
+    /// Tells those who wait how the gates stand, and sees to it that somebody probes.
+    fn publish(&self) {
+        let refusal = self.standing(Instant::now());
+        let is_shut = refusal.is_some();
+        let changed = self
+            .shut
+            .send_if_modified(|shut| std::mem::replace(shut, is_shut) != is_shut);
+        match refusal {
+            Some(cause) if changed => tracing::warn!(%cause, "calls are refused"),
+            None if changed => tracing::info!("calls pass again"),
+            _ => {}
+        }
+        self.send_probers();
+    }
+}
+
+/// The pool itself opens few connections at once, so connects need no ramp.
+fn for_connects(mut config: BreakerConfig) -> BreakerConfig {
+    config.ramp_step = Duration::ZERO;
+    config
+}
+
+impl Rules {
+    fn side(&mut self, which: Which) -> &mut Side {
+        match which {
+            Which::Execute => &mut self.execute,
+            Which::Connect => &mut self.connect,
+        }
+    }
+
+    fn admit(&mut self, now: Instant) -> Result<(), Refusal> {
+        if let refused @ Admission::Refuse { .. } = self.execute.breaker.admit(now) {
+            return Err(self.execute.refusal(By::Execute, refused));
+        }
+        if let refused @ Admission::Refuse { .. } = self.connect.breaker.admit(now) {
+            return Err(self.connect.refusal(By::Connect, refused));
+        }
+        self.login_refusal(now).map_or(Ok(()), Err)
+    }
+
+    /// The refusal that stands, by the gate that refuses most.
+    fn standing(&self, now: Instant) -> Option<Refusal> {
+        let execute = self.execute.breaker.refusing(now);
+        let connect = self.connect.breaker.refusing(now);
+        let execute = execute.map(|refused| self.execute.refusal(By::Execute, refused));
+        execute
+            .or_else(|| connect.map(|refused| self.connect.refusal(By::Connect, refused)))
+            .or_else(|| self.login_refusal(now))
+    }
+
+    fn login_refusal(&self, now: Instant) -> Option<Refusal> {
+        let Some(Admission::Refuse { retry_after, since }) = self.login.refusing(now) else {
+            return None;
+        };
+        Some(Refusal {
+            by: By::Login,
+            retry_after,
+            since,
+            cause: self.refused.clone().zip(self.login.refused_at()),
+        })
+    }
+
+    fn admit_login(&mut self, now: Instant) -> Result<(), Refusal> {
+        if self.execute.breaker.is_forced_closed() {
+            return Ok(());
+        }
+        // The words first: the attempt that passes leaves the gate shut behind it.
+        let refusal = self.login_refusal(now);
+        match self.login.admit(now) {
+            Admission::Pass => Ok(()),
+            Admission::Refuse { .. } => refusal.map_or(Ok(()), Err),
+        }
+    }
+
+    fn on_connect(
+        &mut self,
+        now: Instant,
+        failure: Option<&Error>,
+        permanent: bool,
+    ) -> Option<Duration> {
+        // Whoever refuses us is there.
+        let evidence = match failure {
+            Some(error) if !permanent => error.evidence(),
+            _ => Evidence::Answered,
+        };
+        self.connect.note(now, failure, evidence);
+        if self.connect.breaker.refusing(now).is_some() {
+            // The pool's attempts are as good as the prober's: one at a time, and paced.
+            if evidence != Evidence::Neither {
+                self.connect.on_probe(now, evidence == Evidence::Answered);
             }
+        } else {
+            self.connect.breaker.on_evidence(now, evidence, None);
         }
+        if let (true, Some(error)) = (permanent, failure) {
+            self.refused = Some(error.clone());
+            let wait = self.login.on_refused(now);
+            return (!self.execute.breaker.is_forced_closed()).then_some(wait);
+        }
+        if evidence != Evidence::Neither {
+            self.login.forget();
+        }
+        None
     }
 
-    fn refusal(&self, now: Instant, retry_after: Duration, since: Instant) -> Error {
-        let away = now.saturating_duration_since(since);
-        let cause = self
-            .cause
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        let what = cause.as_ref().map_or_else(String::new, |(cause, at)| {
-            let age = now.saturating_duration_since(*at);
-            format!(": {} ({age:.1?} ago)", cause.message())
-        });
-        let report = Report::new(
-            Kind::BreakerOpen,
-            format!("the database has been away for {away:.1?} and the breaker is open{what}"),
-        )
-        .class(Class::NotSent)
-        .evidence(Evidence::Neither)
-        .retry_after(retry_after)
-        .remedy("it closes by itself when the database answers again");
-        match cause {
-            Some((cause, _)) => report.source(cause).into(),
-            None => report.into(),
+    fn login_status(&self, now: Instant) -> GateStatus {
+        let refusal = self.login_refusal(now);
+        let refused = self
+            .refused
+            .as_ref()
+            .filter(|_| self.login.refused_at().is_some());
+        GateStatus {
+            state: match (&refusal, refused) {
+                (Some(_), _) => "open",
+                // The next attempt decides.
+                (None, Some(_)) => "half_open",
+                (None, None) => "closed",
+            },
+            times_opened: self.login.times_shut(),
+            cause: refused.map(|error| error.message().to_owned()),
+            retry_after: refusal.map(|refusal| refusal.retry_after),
         }
-    }
-
-    fn on_probe(&self, result: &Result<()>) -> Option<Instant> {
-        let now = Instant::now();
-        if let Err(error) = result {
-            self.note(Some(error), Evidence::Silent);
-        }
-        let next = self.with(|breaker| {
-            breaker.on_probe(now, result.is_ok());
-            breaker.next_probe(now)
-        });
-        let next = next.flatten();
-        if next.is_none() && self.open.send_replace(None).is_some() {
-            tracing::info!("the breaker closed, the database answers again");
-        }
-        next
     }
 }
 
-fn closed_meanwhile() -> Error {
-    Report::new(Kind::BreakerOpen, "the breaker opened and closed again")
-        .remedy("try again")
-        .into()
+impl Side {
+    fn new(config: BreakerConfig) -> Self {
+        Self {
+            breaker: Breaker::new(config),
+            cause: None,
+            probing: false,
+            answers: 0,
+        }
+    }
+
+    fn note(&mut self, now: Instant, failure: Option<&Error>, evidence: Evidence) {
+        if let (Some(error), Evidence::Silent | Evidence::Exhausted) = (failure, evidence) {
+            self.cause = Some((error.clone(), now));
+        }
+    }
+
+    fn on_probe(&mut self, now: Instant, ok: bool) {
+        self.answers += 1;
+        self.breaker.on_probe(now, ok);
+    }
+
+    fn refusal(&self, by: By, refused: Admission) -> Refusal {
+        let (retry_after, since) = match refused {
+            Admission::Refuse { retry_after, since } => (retry_after, since),
+            Admission::Pass => (Duration::ZERO, Instant::now()), // never asked for
+        };
+        let by = if self.breaker.is_forced_open() {
+            By::Operator
+        } else {
+            by
+        };
+        Refusal {
+            by,
+            retry_after,
+            since,
+            cause: self.cause.clone(),
+        }
+    }
+
+    fn status(&self, now: Instant) -> GateStatus {
+        let retry_after = self
+            .breaker
+            .refusing(now)
+            .and_then(|refused| match refused {
+                Admission::Refuse { retry_after, .. } => Some(retry_after),
+                Admission::Pass => None,
+            });
+        let cause = self.cause.as_ref().filter(|_| retry_after.is_some());
+        GateStatus {
+            state: self.breaker.state_name(),
+            times_opened: self.breaker.times_opened(),
+            cause: cause.map(|(error, _)| error.message().to_owned()),
+            retry_after,
+        }
+    }
 }
 
-/// Asks the database, for everybody, until the breaker needs no more answers. One at a time, and it
-/// ends with the engine.
-async fn probe(engine: Weak<Engine>) {
-    loop {
-        let Some(strong) = engine.upgrade() else {
-            return;
-        };
-        let now = Instant::now();
-        let Some(at) = strong
-            .gate
-            .with(|breaker| breaker.next_probe(now))
-            .flatten()
-        else {
-            strong.gate.probing.store(false, Ordering::Release);
-            return;
-        };
-        drop(strong);
-        tokio::time::sleep_until(at).await;
-        let Some(strong) = engine.upgrade() else {
-            return;
-        };
-        let deadline = Deadline::from_now(strong.config.connect_timeout);
-        let result = strong.ask(deadline).await;
-        if strong.gate.on_probe(&result).is_none() {
-            strong.gate.probing.store(false, Ordering::Release);
-            return;
+impl Refusal {
+    /// Whether those are served all the same who need no new connection.
+    fn is_only_for_new_connections(&self) -> bool {
+        matches!(self.by, By::Connect | By::Login)
+    }
+}
+
+impl By {
+    /// The gate's name in metrics.
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Operator | Self::Execute => "execute",
+            Self::Connect => "connect",
+            Self::Login => "credentials",
         }
     }
 }

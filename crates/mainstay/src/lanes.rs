@@ -1,6 +1,8 @@
 //! The pools of the two lanes, and what it means not to get a connection.
 
-use crate::connector::{self, CHECK_TIMEOUT, CLEAN_TIMEOUT, CLOSE_TIMEOUT, Connector, Shell};
+use crate::connector::{
+    self, CHECK_TIMEOUT, CLEAN_TIMEOUT, CLOSE_TIMEOUT, CONNECT_MARGIN, Connector, Shell,
+};
 use crate::gate::Gate;
 use mainstay_core::backend::{Backend, Connection, Lane, Layout, System};
 use mainstay_core::error::Report;
@@ -73,19 +75,22 @@ impl Lanes {
     pub(crate) fn new(
         config: &Config,
         backend: &Arc<dyn Backend>,
+        gate: &Arc<Gate>,
         observer: &Arc<dyn Observer>,
     ) -> Self {
         let (connect_timeout, ride_through) = (config.connect_timeout, config.ride_through);
         let mut connectors = Vec::new();
         let sharing = [Lane::Read, Lane::Write].map(|lane| backend.sharing(lane));
         let mut pool = |name: &str, limit: usize, minimum: usize, lane: Option<Lane>| {
-            let connector = Arc::new(Connector::new(Arc::clone(backend), connect_timeout, lane));
+            let connector = Connector::new(Arc::clone(backend), gate, connect_timeout, lane);
+            let connector = Arc::new(connector);
             connectors.push(Arc::clone(&connector));
             let mut builder = Pool::builder(Shell(connector))
                 .name(name)
                 .limit(limit)
                 .minimum(minimum.min(limit))
-                .connect_timeout(connect_timeout)
+                // The connector ends an attempt itself, so that the gate hears how.
+                .connect_timeout(connect_timeout.saturating_add(CONNECT_MARGIN))
                 .idle_timeout(config.max_idle_connection_lifetime)
                 .max_lifetime(config.max_connection_lifetime)
                 .check_timeout(CHECK_TIMEOUT)
@@ -179,12 +184,16 @@ impl Lanes {
         }
     }
 
-    /// The most recent failure to connect.
-    pub(crate) fn last_connect_error(&self) -> Option<Error> {
-        let errors = self
-            .pools()
-            .filter_map(|(_, pool)| pool.last_connect_error());
-        errors.min_by_key(|(_, age)| *age).map(|(error, _)| error)
+    /// Whether a connection is open that is not known to be of no use.
+    pub(crate) fn has_live(&self) -> bool {
+        self.connectors.iter().any(|connector| connector.has_live())
+    }
+
+    /// What stood in the way of connecting is gone.
+    pub(crate) fn forget_failure(&self) {
+        for (_, pool) in self.pools() {
+            pool.forget_failure();
+        }
     }
 
     /// Opens the minimum, at least one connection a pool, and answers the first failure as it is.

@@ -40,7 +40,7 @@
 //! # Modules, in reading order
 //!
 //! `database` is the face; `call` the builders behind `execute` and `fetch_*`; `one_shot` the life
-//! of one statement; `router` picks the lane, `gate` holds the breaker, `lookout` draws conclusions from a loss, `lanes` the pools,
+//! of one statement; `router` picks the lane, `gate` holds the breakers, `lookout` draws conclusions from a loss, `lanes` the pools,
 //! `attempts` the only place that repeats anything; `unit` and `tx` are transactions, `tokens` and
 //! `fence` find out about a lost COMMIT, `lease` is the exclusive use, `copying` bulk data through it, `listen` a connection that hears; `health`, `status`, `close` watch and end; [`migrate`] brings the schema.
 
@@ -93,7 +93,7 @@ pub use mainstay_core::{
     IntoValue, Kind, Params, Result, Row, Statement, TimeOfDay, Timestamp, Uuid, Value, params,
 };
 pub use options::TransactionOptions;
-pub use status::{Breaker, PoolStatus, Status};
+pub use status::{Breaker, GateStatus, PoolStatus, Status};
 pub use stream::Fetch;
 pub use tx::{Transaction, Tx};
 

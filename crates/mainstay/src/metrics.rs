@@ -14,6 +14,7 @@ use std::time::Duration;
 
 const SYSTEM: &str = "db.system.name";
 const POOL: &str = "db.client.connection.pool.name";
+const GATE: &str = "gate";
 const STATE: &str = "db.client.connection.state";
 
 /// Counts one repetition.
@@ -29,6 +30,11 @@ pub(crate) fn lane_changed(to: Lane) {
         Lane::Write => "write",
     };
     counter!("db.client.mainstay.lane_changes", "lane" => lane).increment(1);
+}
+
+/// Counts one call that was refused by this gate.
+pub(crate) fn refused(gate: &'static str) {
+    counter!("db.client.mainstay.refusals", GATE => gate).increment(1);
 }
 
 /// The span of one call, with OpenTelemetry's names. The text has placeholders, not values.
@@ -67,7 +73,7 @@ pub(crate) fn operation(
     }
 }
 
-/// Turns what happens in the pools into measurements, and tells the gate about connects.
+/// Turns what happens in the pools into measurements, and tells the gate when connections end.
 pub(crate) struct PoolObserver {
     engine: Weak<Engine>,
     /// Made once: an event comes twice a statement. Cloning a label counts a reference.
@@ -88,9 +94,6 @@ impl PoolObserver {
 
 impl Observer for PoolObserver {
     fn on_event(&self, event: &Event) {
-        if let Some(engine) = self.engine.upgrade() {
-            engine.gate.on_pool_event(&self.engine, event);
-        }
         let labels = self.labels.iter();
         match event {
             Event::Waited(waited) => {
@@ -109,6 +112,9 @@ impl Observer for PoolObserver {
                 counter!("db.client.mainstay.shed", labels).increment(1);
             }
             Event::Closed(reason) => {
+                if let Some(engine) = self.engine.upgrade() {
+                    engine.gate.on_closed();
+                }
                 let reason = reason.as_str();
                 counter!("db.client.mainstay.closed", "reason" => reason).increment(1);
             }
@@ -151,12 +157,16 @@ impl crate::Database {
                 .set(count as f64);
             }
         }
-        let open = match status.breaker.state {
-            "closed" => 0.0,
-            "half_open" => 0.5,
-            _ => 1.0,
-        };
-        gauge!("db.client.mainstay.breaker_open", SYSTEM => system).set(open);
+        for (name, gate) in status.breaker.gates() {
+            let open = match gate.state {
+                "closed" => 0.0,
+                "half_open" => 0.5,
+                _ => 1.0,
+            };
+            gauge!("db.client.mainstay.breaker_open", SYSTEM => system, GATE => name).set(open);
+            counter!("db.client.mainstay.breaker_opened", SYSTEM => system, GATE => name)
+                .absolute(gate.times_opened);
+        }
     }
 
     /// Describes every metric to the installed recorder: unit and meaning.
@@ -194,7 +204,7 @@ impl crate::Database {
             ),
             (
                 "db.client.mainstay.breaker_open",
-                "1 while the breaker is open, 0.5 while half open.",
+                "1 while this gate of the breaker is open, 0.5 while half open.",
             ),
         ] {
             describe_gauge!(name, meaning);
@@ -211,6 +221,14 @@ impl crate::Database {
             (
                 "db.client.mainstay.lane_changes",
                 "Connections whose setting was changed, by the lane they went to.",
+            ),
+            (
+                "db.client.mainstay.breaker_opened",
+                "How often this gate of the breaker has opened by itself.",
+            ),
+            (
+                "db.client.mainstay.refusals",
+                "Calls that this gate of the breaker refused.",
             ),
             (
                 "db.client.mainstay.shed",

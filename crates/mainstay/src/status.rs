@@ -36,16 +36,70 @@ pub struct PoolStatus {
     pub timeouts: u64,
 }
 
-/// The breaker at one instant.
+/// The breaker at one instant, as callers meet it, and its gates one by one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Breaker {
-    /// `closed`, `open` or `half_open`, in the electrical sense: calls pass while it is closed.
+    /// `closed`, `open` or `half_open`, in the electrical sense: calls pass while it is closed. A gate
+    /// for new connections refuses nobody while connections are there that still answer, so this may be
+    /// `closed` while [`connect`](Self::connect) or [`credentials`](Self::credentials) is not.
     pub state: &'static str,
-    /// How often it has opened.
+    /// How often it has opened, because of statements or of connects.
     pub times_opened: u64,
     /// What callers are told while it is open.
     pub cause: Option<String>,
+    /// When asking again can be of use, while it is open.
+    pub retry_after: Option<Duration>,
+    /// What statements say; decides about every call.
+    pub execute: GateStatus,
+    /// What attempts to connect say; decides about calls that would need a new connection.
+    pub connect: GateStatus,
+    /// Whether the server refuses to log us in; the same, and slower.
+    pub credentials: GateStatus,
+}
+
+/// One gate of the breaker at one instant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct GateStatus {
+    /// `closed`, `open` or `half_open`.
+    pub state: &'static str,
+    /// How often it has opened by itself.
+    pub times_opened: u64,
+    /// The last failure, while it is not closed.
+    pub cause: Option<String>,
+    /// When the database is asked again, while it is open.
+    pub retry_after: Option<Duration>,
+}
+
+impl Breaker {
+    /// An embedded database has none, which is one that never opens.
+    pub(crate) fn closed() -> Self {
+        let gate = GateStatus {
+            state: "closed",
+            times_opened: 0,
+            cause: None,
+            retry_after: None,
+        };
+        Self {
+            state: "closed",
+            times_opened: 0,
+            cause: None,
+            retry_after: None,
+            execute: gate.clone(),
+            connect: gate.clone(),
+            credentials: gate,
+        }
+    }
+
+    /// The gates with their names.
+    pub fn gates(&self) -> [(&'static str, &GateStatus); 3] {
+        [
+            ("execute", &self.execute),
+            ("connect", &self.connect),
+            ("credentials", &self.credentials),
+        ]
+    }
 }
 
 /// The database handle at one instant, told without I/O.
@@ -109,20 +163,11 @@ impl Database {
             .pools()
             .map(|(lane, pool)| one(lane, &pool.status()))
             .collect();
-        let (state, times_opened) = engine.gate.state();
-        let cause = engine
-            .gate
-            .refusing()
-            .map(|refusal| refusal.message().to_owned());
         Status {
             system: self.system(),
             target: self.target().to_owned(),
             pools,
-            breaker: Breaker {
-                state,
-                times_opened,
-                cause,
-            },
+            breaker: engine.gate.status(),
             closed: engine.lanes.pool(Lane::Read).is_closed(),
             uptime: self.uptime(),
         }

@@ -130,6 +130,33 @@ fn old_news_opens_nothing() {
 }
 
 #[test]
+fn a_burst_of_which_nothing_more_was_heard_opens_nothing() {
+    let (mut breaker, start) = (breaker(2 * SECOND), Instant::now());
+    // A restart takes every statement in flight, and then the service is quiet.
+    (0..50).for_each(|n| breaker.on_evidence(start, Evidence::Silent, Some(n)));
+    assert!(passes(&mut breaker, start + 3 * SECOND));
+    assert_eq!(breaker.times_opened(), 0);
+    // It is still away: the next failure opens.
+    breaker.on_evidence(start + 3 * SECOND, Evidence::Silent, Some(1));
+    assert!(!passes(&mut breaker, start + 3 * SECOND));
+}
+
+#[test]
+fn what_a_call_would_meet_is_told_without_counting_as_a_call() {
+    let (mut breaker, now) = opened();
+    let told = breaker.refusing(now).unwrap();
+    assert_eq!(told, breaker.admit(now));
+    let overdue = now + 60 * SECOND;
+    assert!(breaker.refusing(overdue).is_some());
+    assert!(passes(&mut breaker, overdue), "the place was not taken");
+    breaker.force_close();
+    assert_eq!(breaker.refusing(now), None);
+    breaker.force_open(now);
+    assert!(breaker.is_forced_open());
+    assert_eq!(breaker.refusing(now), Some(breaker.admit(now)));
+}
+
+#[test]
 fn a_short_outage_is_ridden_through_and_a_long_one_is_not() {
     let (mut breaker, start) = (breaker(2 * SECOND), Instant::now());
     (0..50).for_each(|n| breaker.on_evidence(start, Evidence::Silent, Some(n)));

@@ -11,6 +11,7 @@ mod copying;
 mod deadlines;
 mod exactly_once;
 mod failover;
+mod gates;
 mod ledger;
 mod listen;
 mod pooler;

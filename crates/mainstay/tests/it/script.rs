@@ -14,6 +14,7 @@ use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use tokio::time::Instant;
 
 /// What the next step answers.
 #[derive(Clone, Debug)]
@@ -23,13 +24,28 @@ pub(crate) enum Answer {
     Never,
 }
 
+/// What a check does.
+#[derive(Copy, Clone, Debug)]
+pub(crate) enum Check {
+    Panics,
+    Hangs,
+}
+
 /// What was asked, in order: `connect`, `begin`, `run select 1`, `commit` …
 #[derive(Debug, Default)]
 pub(crate) struct Script {
     answers: Mutex<VecDeque<Answer>>,
     log: Mutex<Vec<String>>,
     pub(crate) unreachable: AtomicBool,
+    /// The server refuses our password.
+    pub(crate) refuses: AtomicBool,
     pub(crate) connects: AtomicUsize,
+    /// When each attempt to connect began.
+    pub(crate) connected_at: Mutex<Vec<Instant>>,
+    /// Connections with a smaller number have ended.
+    pub(crate) ended: AtomicUsize,
+    /// What the next checks do.
+    pub(crate) checks: Mutex<VecDeque<Check>>,
     pub(crate) limit: usize,
 }
 
@@ -52,6 +68,12 @@ impl Script {
         let mut config = Config::new(Target::Postgres(PostgresTarget::new(host, "u", "d")));
         configure(&mut config);
         Database::with_backend(config, Arc::new(Scripted(Arc::clone(self))))
+    }
+
+    /// Ends every connection that is open.
+    pub(crate) fn end_all(&self) {
+        let opened = self.connects.load(Ordering::Relaxed);
+        self.ended.store(opened + 1, Ordering::Relaxed);
     }
 
     pub(crate) fn log(&self) -> Vec<String> {
@@ -121,7 +143,11 @@ impl Backend for Scripted {
 
     fn connect(&self, _: Lane, _: Deadline) -> BoxFuture<'_, Result<Arc<dyn Connection>>> {
         Box::pin(async move {
-            self.0.connects.fetch_add(1, Ordering::Relaxed);
+            let number = self.0.connects.fetch_add(1, Ordering::Relaxed) + 1;
+            self.0.connected_at.lock().unwrap().push(Instant::now());
+            if self.0.refuses.load(Ordering::Relaxed) {
+                return Err(Report::new(Kind::Credentials, "wrong password").into());
+            }
             if self.0.unreachable.load(Ordering::Relaxed) {
                 return Err(
                     Report::new(Kind::Unreachable, "connection refused by script:1").into(),
@@ -129,6 +155,7 @@ impl Backend for Scripted {
             }
             let connection: Arc<dyn Connection> = Arc::new(Line {
                 script: Arc::clone(&self.0),
+                number,
                 dirty: AtomicBool::new(false),
             });
             Ok(connection)
@@ -184,6 +211,7 @@ impl Backend for Scripted {
 #[derive(Debug)]
 struct Line {
     script: Arc<Script>,
+    number: usize,
     /// Something runs or a transaction is open.
     dirty: AtomicBool,
 }
@@ -269,7 +297,9 @@ impl Connection for Line {
     }
 
     fn condition(&self) -> Condition {
-        if self.dirty.load(Ordering::Relaxed) {
+        if self.number < self.script.ended.load(Ordering::Relaxed) {
+            Condition::Broken
+        } else if self.dirty.load(Ordering::Relaxed) {
             Condition::Dirty
         } else {
             Condition::Clean
@@ -286,6 +316,12 @@ impl Connection for Line {
 
     fn check(&self, _: Deadline) -> BoxFuture<'_, Result<()>> {
         Box::pin(async {
+            let check = self.script.checks.lock().unwrap().pop_front();
+            match check {
+                Some(Check::Panics) => panic!("scripted"),
+                Some(Check::Hangs) => std::future::pending().await,
+                None => {}
+            }
             if self.script.unreachable.load(Ordering::Relaxed) {
                 return Err(Report::new(Kind::Unreachable, "no answer").into());
             }
