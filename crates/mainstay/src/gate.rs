@@ -12,12 +12,14 @@
 //! An endpoint is one server that may be asked; today a database has one, and one [`Gate`].
 
 mod prober;
+mod rules;
 mod words;
 
 use crate::engine::Engine;
-use crate::status::{Breaker as BreakerStatus, GateStatus};
+use crate::status::Breaker as BreakerStatus;
 use mainstay_core::{Error, Evidence, Result};
-use mainstay_resilience::{Admission, Breaker, BreakerConfig, LoginGate};
+use mainstay_resilience::BreakerConfig;
+use rules::Rules;
 use std::sync::{Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -31,59 +33,9 @@ pub(crate) struct Gate {
     shut: watch::Sender<bool>,
 }
 
-/// Everything that decides, behind one short lock.
-struct Rules {
-    execute: Side,
-    connect: Side,
-    login: LoginGate,
-    /// What the server said to whom it refused last.
-    refused: Option<Error>,
-}
-
-/// One breaker with its prober.
-struct Side {
-    breaker: Breaker,
-    /// The last failure that counted, for the refusal's text.
-    cause: Option<(Error, Instant)>,
-    /// Whether a prober is there.
-    probing: bool,
-    /// How many answers to probes there were.
-    answers: u64,
-}
-
-/// Which of the two breakers.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-enum Which {
-    Execute,
-    Connect,
-}
-
-/// Which gate refuses, with what its words need.
-struct Refusal {
-    by: By,
-    retry_after: Duration,
-    since: Instant,
-    cause: Option<(Error, Instant)>,
-}
-
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-enum By {
-    Operator,
-    Execute,
-    Connect,
-    Login,
-}
-
 impl Gate {
     pub(crate) fn new(engine: Weak<Engine>, config: Option<BreakerConfig>) -> Self {
-        let rules = config.map(|config| {
-            Mutex::new(Rules {
-                connect: Side::new(for_connects(config.clone())),
-                execute: Side::new(config),
-                login: LoginGate::default(),
-                refused: None,
-            })
-        });
+        let rules = config.map(|config| Mutex::new(Rules::new(config)));
         Self {
             engine,
             rules,
@@ -294,189 +246,5 @@ impl Gate {
             _ => {}
         }
         self.send_probers();
-    }
-}
-
-/// The pool itself opens few connections at once, so connects need no ramp.
-fn for_connects(mut config: BreakerConfig) -> BreakerConfig {
-    config.ramp_step = Duration::ZERO;
-    config
-}
-
-impl Rules {
-    fn side(&mut self, which: Which) -> &mut Side {
-        match which {
-            Which::Execute => &mut self.execute,
-            Which::Connect => &mut self.connect,
-        }
-    }
-
-    fn admit(&mut self, now: Instant) -> Result<(), Refusal> {
-        if let refused @ Admission::Refuse { .. } = self.execute.breaker.admit(now) {
-            return Err(self.execute.refusal(By::Execute, refused));
-        }
-        if let refused @ Admission::Refuse { .. } = self.connect.breaker.admit(now) {
-            return Err(self.connect.refusal(By::Connect, refused));
-        }
-        self.login_refusal(now).map_or(Ok(()), Err)
-    }
-
-    /// The refusal that stands, by the gate that refuses most.
-    fn standing(&self, now: Instant) -> Option<Refusal> {
-        let execute = self.execute.breaker.refusing(now);
-        let connect = self.connect.breaker.refusing(now);
-        let execute = execute.map(|refused| self.execute.refusal(By::Execute, refused));
-        execute
-            .or_else(|| connect.map(|refused| self.connect.refusal(By::Connect, refused)))
-            .or_else(|| self.login_refusal(now))
-    }
-
-    fn login_refusal(&self, now: Instant) -> Option<Refusal> {
-        let Some(Admission::Refuse { retry_after, since }) = self.login.refusing(now) else {
-            return None;
-        };
-        Some(Refusal {
-            by: By::Login,
-            retry_after,
-            since,
-            cause: self.refused.clone().zip(self.login.refused_at()),
-        })
-    }
-
-    fn admit_login(&mut self, now: Instant) -> Result<(), Refusal> {
-        if self.execute.breaker.is_forced_closed() {
-            return Ok(());
-        }
-        // The words first: the attempt that passes leaves the gate shut behind it.
-        let refusal = self.login_refusal(now);
-        match self.login.admit(now) {
-            Admission::Pass => Ok(()),
-            Admission::Refuse { .. } => refusal.map_or(Ok(()), Err),
-        }
-    }
-
-    fn on_connect(
-        &mut self,
-        now: Instant,
-        failure: Option<&Error>,
-        permanent: bool,
-    ) -> Option<Duration> {
-        // Whoever refuses us is there.
-        let evidence = match failure {
-            Some(error) if !permanent => error.evidence(),
-            _ => Evidence::Answered,
-        };
-        self.connect.note(now, failure, evidence);
-        if self.connect.breaker.refusing(now).is_some() {
-            // The pool's attempts are as good as the prober's: one at a time, and paced.
-            if evidence != Evidence::Neither {
-                self.connect.on_probe(now, evidence == Evidence::Answered);
-            }
-        } else {
-            self.connect.breaker.on_evidence(now, evidence, None);
-        }
-        if let (true, Some(error)) = (permanent, failure) {
-            self.refused = Some(error.clone());
-            let wait = self.login.on_refused(now);
-            return (!self.execute.breaker.is_forced_closed()).then_some(wait);
-        }
-        if evidence != Evidence::Neither {
-            self.login.forget();
-        }
-        None
-    }
-
-    fn login_status(&self, now: Instant) -> GateStatus {
-        let refusal = self.login_refusal(now);
-        let refused = self
-            .refused
-            .as_ref()
-            .filter(|_| self.login.refused_at().is_some());
-        GateStatus {
-            state: match (&refusal, refused) {
-                (Some(_), _) => "open",
-                // The next attempt decides.
-                (None, Some(_)) => "half_open",
-                (None, None) => "closed",
-            },
-            times_opened: self.login.times_shut(),
-            cause: refused.map(|error| error.message().to_owned()),
-            retry_after: refusal.map(|refusal| refusal.retry_after),
-        }
-    }
-}
-
-impl Side {
-    fn new(config: BreakerConfig) -> Self {
-        Self {
-            breaker: Breaker::new(config),
-            cause: None,
-            probing: false,
-            answers: 0,
-        }
-    }
-
-    fn note(&mut self, now: Instant, failure: Option<&Error>, evidence: Evidence) {
-        if let (Some(error), Evidence::Silent | Evidence::Exhausted) = (failure, evidence) {
-            self.cause = Some((error.clone(), now));
-        }
-    }
-
-    fn on_probe(&mut self, now: Instant, ok: bool) {
-        self.answers += 1;
-        self.breaker.on_probe(now, ok);
-    }
-
-    fn refusal(&self, by: By, refused: Admission) -> Refusal {
-        let (retry_after, since) = match refused {
-            Admission::Refuse { retry_after, since } => (retry_after, since),
-            Admission::Pass => (Duration::ZERO, Instant::now()), // never asked for
-        };
-        let by = if self.breaker.is_forced_open() {
-            By::Operator
-        } else {
-            by
-        };
-        Refusal {
-            by,
-            retry_after,
-            since,
-            cause: self.cause.clone(),
-        }
-    }
-
-    fn status(&self, now: Instant) -> GateStatus {
-        let retry_after = self
-            .breaker
-            .refusing(now)
-            .and_then(|refused| match refused {
-                Admission::Refuse { retry_after, .. } => Some(retry_after),
-                Admission::Pass => None,
-            });
-        let cause = self.cause.as_ref().filter(|_| retry_after.is_some());
-        GateStatus {
-            state: self.breaker.state_name(),
-            times_opened: self.breaker.times_opened(),
-            cause: cause.map(|(error, _)| error.message().to_owned()),
-            retry_after,
-        }
-    }
-}
-
-impl Refusal {
-    /// Whether those are served all the same who need no new connection.
-    fn is_only_for_new_connections(&self) -> bool {
-        matches!(self.by, By::Connect | By::Login)
-    }
-}
-
-impl By {
-    /// The gate's name in metrics.
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Operator | Self::Execute => "execute",
-            Self::Connect => "connect",
-            Self::Login => "credentials",
-        }
     }
 }

@@ -17,6 +17,79 @@ const POOL: &str = "db.client.connection.pool.name";
 const GATE: &str = "gate";
 const STATE: &str = "db.client.connection.state";
 
+/// Durations in seconds, with their meaning.
+const HISTOGRAMS: [(&str, &str); 4] = [
+    (
+        "db.client.operation.duration",
+        "Duration of one call, repetitions included.",
+    ),
+    (
+        "db.client.connection.wait_time",
+        "Time a caller waited for a connection.",
+    ),
+    (
+        "db.client.connection.create_time",
+        "Time it took to open a connection.",
+    ),
+    (
+        "db.client.connection.use_time",
+        "Time a connection was lent.",
+    ),
+];
+
+/// States, with their meaning.
+const GAUGES: [(&str, &str); 4] = [
+    ("db.client.connection.count", "Open connections by state."),
+    (
+        "db.client.connection.max",
+        "The most connections that may be open at once.",
+    ),
+    (
+        "db.client.connection.pending_requests",
+        "Callers that wait for a connection.",
+    ),
+    (
+        "db.client.mainstay.breaker_open",
+        "1 while this gate of the breaker is open, 0.5 while half open.",
+    ),
+];
+
+/// Counts, with their meaning.
+const COUNTERS: [(&str, &str); 8] = [
+    (
+        "db.client.connection.timeouts",
+        "Callers whose deadline ended while they waited.",
+    ),
+    (
+        "db.client.mainstay.retries",
+        "Repetitions, by the class of the failure.",
+    ),
+    (
+        "db.client.mainstay.lane_changes",
+        "Connections whose setting was changed, by the lane they went to.",
+    ),
+    (
+        "db.client.mainstay.breaker_opened",
+        "How often this gate of the breaker has opened by itself.",
+    ),
+    (
+        "db.client.mainstay.refusals",
+        "Calls that this gate of the breaker refused.",
+    ),
+    (
+        "db.client.mainstay.shed",
+        "Callers refused early because of overload.",
+    ),
+    (
+        "db.client.mainstay.closed",
+        "Connections closed, by reason.",
+    ),
+    (
+        "db.client.mainstay.connect_failures",
+        "Attempts to connect that failed.",
+    ),
+];
+
 /// Counts one repetition.
 pub(crate) fn retried(class: &'static str) {
     counter!("db.client.mainstay.retries", "class" => class).increment(1);
@@ -172,77 +245,13 @@ impl crate::Database {
     /// Describes every metric to the installed recorder: unit and meaning.
     pub fn describe_metrics() {
         use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
-        for (name, meaning) in [
-            (
-                "db.client.operation.duration",
-                "Duration of one call, repetitions included.",
-            ),
-            (
-                "db.client.connection.wait_time",
-                "Time a caller waited for a connection.",
-            ),
-            (
-                "db.client.connection.create_time",
-                "Time it took to open a connection.",
-            ),
-            (
-                "db.client.connection.use_time",
-                "Time a connection was lent.",
-            ),
-        ] {
+        for (name, meaning) in HISTOGRAMS {
             describe_histogram!(name, Unit::Seconds, meaning);
         }
-        for (name, meaning) in [
-            ("db.client.connection.count", "Open connections by state."),
-            (
-                "db.client.connection.max",
-                "The most connections that may be open at once.",
-            ),
-            (
-                "db.client.connection.pending_requests",
-                "Callers that wait for a connection.",
-            ),
-            (
-                "db.client.mainstay.breaker_open",
-                "1 while this gate of the breaker is open, 0.5 while half open.",
-            ),
-        ] {
+        for (name, meaning) in GAUGES {
             describe_gauge!(name, meaning);
         }
-        for (name, meaning) in [
-            (
-                "db.client.connection.timeouts",
-                "Callers whose deadline ended while they waited.",
-            ),
-            (
-                "db.client.mainstay.retries",
-                "Repetitions, by the class of the failure.",
-            ),
-            (
-                "db.client.mainstay.lane_changes",
-                "Connections whose setting was changed, by the lane they went to.",
-            ),
-            (
-                "db.client.mainstay.breaker_opened",
-                "How often this gate of the breaker has opened by itself.",
-            ),
-            (
-                "db.client.mainstay.refusals",
-                "Calls that this gate of the breaker refused.",
-            ),
-            (
-                "db.client.mainstay.shed",
-                "Callers refused early because of overload.",
-            ),
-            (
-                "db.client.mainstay.closed",
-                "Connections closed, by reason.",
-            ),
-            (
-                "db.client.mainstay.connect_failures",
-                "Attempts to connect that failed.",
-            ),
-        ] {
+        for (name, meaning) in COUNTERS {
             describe_counter!(name, meaning);
         }
     }

@@ -5,7 +5,8 @@
 //! every question of it has a bound, and however it ends (a panic, a runtime that shuts down) its
 //! place is free again for the next.
 
-use super::{Gate, Which};
+use super::Gate;
+use super::rules::Which;
 use crate::engine::Engine;
 use mainstay_core::backend::Lane;
 use mainstay_core::error::Report;

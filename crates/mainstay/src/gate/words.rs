@@ -1,6 +1,6 @@
 //! What those are told who are refused: which gate, since when, why, and when to come again.
 
-use super::{By, Refusal};
+use super::rules::{By, Refusal};
 use mainstay_core::error::Report;
 use mainstay_core::{Class, Error, Evidence, Kind};
 use tokio::time::Instant;
