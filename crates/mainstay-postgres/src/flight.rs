@@ -82,7 +82,7 @@ impl Link {
             Ok(Err(error)) => Err(self.judge(leg, error)),
             Err(_) => {
                 self.usage().abandon();
-                Err(self.overdue(leg))
+                Err(self.in_doubt(self.overdue(leg)))
             }
         }
     }
@@ -108,6 +108,10 @@ impl Link {
 
     /// Puts a failure into words and classes.
     pub(crate) fn judge(&self, leg: Leg, error: tokio_postgres::Error) -> Error {
+        self.in_doubt(self.meaning(leg, error))
+    }
+
+    fn meaning(&self, leg: Leg, error: tokio_postgres::Error) -> Error {
         if let Some(server) = error.as_db_error() {
             return self.judge_refusal(leg, server.into());
         }
@@ -150,6 +154,20 @@ impl Link {
             .into()
     }
 
+    /// Adds to an unknown outcome which session it was, so that it can be looked into.
+    pub(crate) fn in_doubt(&self, error: Error) -> Error {
+        let key = self.log.key().filter(|_| !self.style.pooled);
+        let process = key.and_then(|key| Some(i32::from_be_bytes(*key.first_chunk()?)));
+        match process {
+            Some(process) if error.is_outcome_unknown() => {
+                let origin = self.origin().filter(|origin| origin.process == process);
+                let started = origin.map(|origin| origin.started);
+                error.into_report().session(process, started).into()
+            }
+            _ => error,
+        }
+    }
+
     fn judge_refusal(&self, leg: Leg, server: ServerError) -> Error {
         let code = server.code().to_owned();
         let ends = server.ends_the_session();
@@ -174,6 +192,7 @@ impl Link {
                         self.endpoint.host()
                     ))
             }
+            "25006" => report.remedy(self.why_read_only()),
             "25P02" => report.message(
                 "the transaction was aborted by an earlier error and can only be rolled back",
             ),
@@ -185,6 +204,21 @@ impl Link {
             _ => report,
         }
         .into()
+    }
+
+    /// Why the server refuses to write where it should not, from what it reports by itself: nobody has to
+    /// be asked.
+    fn why_read_only(&self) -> &'static str {
+        let says_on = |name| self.log.parameter(name).as_deref() == Some("on");
+        if says_on("in_hot_standby") {
+            "the server is a standby; connect to the primary"
+        } else if says_on("default_transaction_read_only") {
+            "sessions of this role are read-only by default (default_transaction_read_only); \
+             use another role, or a transaction that asks for writing"
+        } else {
+            "the transaction is read-only, or the server is; look at default_transaction_read_only \
+             and pg_is_in_recovery()"
+        }
     }
 
     /// The deadline passed. What still runs is stopped when the session is cleaned.

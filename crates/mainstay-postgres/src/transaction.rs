@@ -181,7 +181,8 @@ impl Link {
     /// The server was ready again without a word about COMMIT, which it never is.
     pub(crate) fn unanswered_commit(&self) -> Error {
         self.usage().broken = true;
-        Report::new(Kind::OutcomeUnknown, "the server was silent about COMMIT").into()
+        let message = "the server was silent about COMMIT";
+        self.in_doubt(Report::new(Kind::OutcomeUnknown, message).into())
     }
 
     /// Rolls back; without a transaction it does nothing.

@@ -140,9 +140,8 @@ impl Link {
                 return Err(error);
             }
             let message = "the transaction did not begin, and statements meant for it ran alone";
-            return Err(Report::new(Kind::OutcomeUnknown, message)
-                .source(error)
-                .into());
+            let report = Report::new(Kind::OutcomeUnknown, message).source(error);
+            return Err(self.in_doubt(report.into()));
         }
         if let Some(error) = first_error {
             return Err(error);

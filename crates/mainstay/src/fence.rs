@@ -18,7 +18,7 @@ use crate::bound::answer_by;
 use crate::engine::Engine;
 use crate::tokens::state_of;
 use mainstay_core::backend::{Begin, Call, Isolation, Lane, Want};
-use mainstay_core::error::Report;
+use mainstay_core::error::{Doubt, Report};
 use mainstay_core::token::{COMMITTED, Origin, TOMBSTONE, Token};
 use mainstay_core::{Class, Deadline, Error, Evidence, Kind, Result, Statement, Timestamp};
 use mainstay_resilience::Backoff;
@@ -40,10 +40,9 @@ const PAUSE: Backoff = Backoff::new(Duration::from_millis(20), Duration::from_mi
 
 /// A transaction whose end is not known.
 #[derive(Clone, Debug)]
-pub(crate) struct Doubt {
+pub(crate) struct Suspect {
     pub(crate) token: Token,
     pub(crate) origin: Option<Origin>,
-    pub(crate) since: Timestamp,
 }
 
 /// How it ended.
@@ -126,14 +125,14 @@ impl Siege {
 /// Dropping the future leaves at most a tombstone, which stops nobody who is still alive.
 pub(crate) async fn settle(
     engine: &Engine,
-    doubt: &Doubt,
+    suspect: &Suspect,
     deadline: Deadline,
     site: &'static Location<'static>,
 ) -> Verdict {
     let mut last = None;
     let verdict = timeout_at(
         deadline.instant(),
-        besiege(engine, doubt, deadline, site, &mut last),
+        besiege(engine, suspect, deadline, site, &mut last),
     );
     match verdict.await {
         Ok(Some(verdict)) => verdict,
@@ -144,7 +143,7 @@ pub(crate) async fn settle(
 /// `None` when it makes no sense to go on.
 async fn besiege(
     engine: &Engine,
-    doubt: &Doubt,
+    suspect: &Suspect,
     deadline: Deadline,
     site: &'static Location<'static>,
     last: &mut Option<Error>,
@@ -153,11 +152,11 @@ async fn besiege(
     let mut rng = fastrand::Rng::new();
     loop {
         let started = Instant::now();
-        let asked = ask(engine, &doubt.token, siege.lock_timeout, deadline, site).await;
+        let asked = ask(engine, &suspect.token, siege.lock_timeout, deadline, site).await;
         let now = Instant::now();
         let step = match asked {
             Ok(state) => {
-                let verdict = state.and_then(|state| Verdict::of(&state, &doubt.token));
+                let verdict = state.and_then(|state| Verdict::of(&state, &suspect.token));
                 if verdict.is_some() {
                     return verdict;
                 }
@@ -165,7 +164,7 @@ async fn besiege(
                 siege.on_failure(&mut rng)
             }
             Err(error) => {
-                tracing::debug!(%error, token = doubt.token.key(), "a lost COMMIT is not decided yet");
+                tracing::debug!(%error, token = suspect.token.key(), "a lost COMMIT is not decided yet");
                 let is_closed = error.kind() == Kind::Closed;
                 let is_blocked = error.sqlstate() == Some("55P03");
                 *last = Some(error);
@@ -182,7 +181,7 @@ async fn besiege(
         match step {
             Step::Again(pause) => tokio::time::sleep(pause).await,
             Step::Terminate => {
-                if let Some(origin) = doubt.origin
+                if let Some(origin) = suspect.origin
                     && let Err(error) = terminate(engine, origin, deadline, site).await
                 {
                     tracing::debug!(%error, "the old session was not ended; it will be tried again");
@@ -264,7 +263,7 @@ async fn terminate(
     Ok(())
 }
 
-impl Doubt {
+impl Suspect {
     /// The error of a transaction that was found not committed: the closure may be run again.
     ///
     /// It is the server that answered so, a moment ago: what follows is a rerun on a server that is
@@ -283,25 +282,28 @@ impl Doubt {
     /// The error of a transaction that was not decided in time, with all that is needed to look
     /// into it.
     pub(crate) fn unresolved(&self, lost: Error, last: Option<Error>) -> Error {
-        let Self {
-            token,
-            origin,
-            since,
-        } = self;
-        let origin = origin.map_or_else(String::new, |origin| format!(", {origin}"));
+        let Self { token, origin } = self;
+        let since = lost
+            .doubt()
+            .map_or_else(Timestamp::now, Doubt::since)
+            .rfc3339();
+        let backend = origin.map_or_else(String::new, |origin| format!(", {origin}"));
         let last = last.map_or_else(String::new, |last| format!("; last: {}", last.message()));
         let message = format!(
-            "{} (token {}{origin}, since {}{last})",
+            "{} (token {}{backend}, since {since}{last})",
             lost.message(),
             token.key(),
-            since.rfc3339()
         );
         let remedy = format!(
             "select state from _mainstay_tokens where token = '{}' tells: '{}' is committed",
             token.key().replace('\'', "''"),
             token.mark()
         );
-        lost.into_report().message(message).remedy(remedy).into()
+        lost.into_report()
+            .message(message)
+            .remedy(remedy)
+            .token(token.clone(), *origin)
+            .into()
     }
 }
 
@@ -317,6 +319,28 @@ mod tests {
         assert!(matches!(verdict("tx b"), Some(Verdict::DoneByAnother)));
         assert!(matches!(verdict("tomb"), Some(Verdict::NotCommitted)));
         assert!(verdict("else").is_none());
+    }
+
+    #[test]
+    fn a_rerun_behind_a_fence_is_paid_when_the_outage_budget_is_spent() {
+        use mainstay_resilience::{Decision, Retrier, RetryPolicy, Work};
+        let mut empty = RetryPolicy::outages();
+        empty.capacity = 0;
+        let retrier = Retrier::new(RetryPolicy::conflicts(), empty);
+        let lost = Report::new(Kind::OutcomeUnknown, "lost").into();
+        let error = Suspect::resolved(lost);
+        let now = Instant::now();
+        let decision = retrier.decide(
+            now,
+            1,
+            error.class(),
+            error.evidence(),
+            Work::Unit,
+            Deadline::after(now, Duration::from_secs(5)),
+            &mut fastrand::Rng::with_seed(1),
+        );
+        assert!(matches!(decision, Decision::Again { .. }));
+        assert_eq!(error.doubt(), None);
     }
 
     #[tokio::test(start_paused = true)]

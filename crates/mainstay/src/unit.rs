@@ -7,14 +7,14 @@
 use crate::attempts::{Attempts, Setback};
 use crate::bound::{answer_by, frame};
 use crate::database::Database;
-use crate::fence::{Doubt, Verdict, settle};
+use crate::fence::{Suspect, Verdict, settle};
 use crate::options::{Promise, TransactionOptions};
 use crate::tokens::{Obstacle, already_done};
 use crate::tx::{Transaction, Tx};
 use mainstay_core::backend::{Begin, Lane, System};
 use mainstay_core::error::Report;
 use mainstay_core::token::{Origin, Token};
-use mainstay_core::{Class, Deadline, Error, Evidence, Kind, Result, Timestamp};
+use mainstay_core::{Class, Deadline, Error, Evidence, Kind, Result};
 use mainstay_resilience::Work;
 use std::future::Future;
 use std::panic::Location;
@@ -201,20 +201,15 @@ impl Database {
         let Some((token, origin)) = suspect else {
             return Err(error);
         };
-        let since = Timestamp::now();
-        let doubt = Doubt {
-            token,
-            origin,
-            since,
-        };
+        let suspect = Suspect { token, origin };
         if !can_be_settled(self.engine().backend.system()) {
-            return Err(doubt.unresolved(error, None));
+            return Err(suspect.unresolved(error, None));
         }
-        match settle(self.engine(), &doubt, deadline, site).await {
+        match settle(self.engine(), &suspect, deadline, site).await {
             Verdict::Committed => Ok(()),
-            Verdict::NotCommitted => Err(Doubt::resolved(error)),
-            Verdict::DoneByAnother => Err(already_done(&doubt.token)),
-            Verdict::Undecided(last) => Err(doubt.unresolved(error, last)),
+            Verdict::NotCommitted => Err(Suspect::resolved(error)),
+            Verdict::DoneByAnother => Err(already_done(&suspect.token)),
+            Verdict::Undecided(last) => Err(suspect.unresolved(error, last)),
         }
     }
 

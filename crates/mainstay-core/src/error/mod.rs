@@ -10,9 +10,11 @@
 //! Backends and the facade make errors through [`Report`]; applications make exactly one kind of
 //! their own, [`Error::rollback`].
 
+mod doubt;
 mod kind;
 mod report;
 
+pub use doubt::Doubt;
 pub use kind::Kind;
 pub use report::Report;
 
@@ -136,6 +138,12 @@ impl Error {
         self.0.kind == Kind::OutcomeUnknown
     }
 
+    /// What is needed to look into an unknown outcome; `None` where the outcome is known.
+    #[must_use]
+    pub fn doubt(&self) -> Option<&Doubt> {
+        self.0.doubt.as_deref()
+    }
+
     /// The deadline ended first; an outcome may be unknown at the same time.
     #[must_use]
     pub fn is_timeout(&self) -> bool {
@@ -235,7 +243,13 @@ impl Error {
 }
 
 impl From<Report> for Error {
-    fn from(report: Report) -> Self {
+    fn from(mut report: Report) -> Self {
+        report.doubt = if report.kind == Kind::OutcomeUnknown {
+            // It stays the doubt that it was, whatever is said about it later.
+            Some(report.doubt.unwrap_or_else(|| Box::new(Doubt::since_now())))
+        } else {
+            None
+        };
         Self(Box::new(report))
     }
 }

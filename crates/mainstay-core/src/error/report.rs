@@ -1,7 +1,8 @@
 //! How an error is made: a report that backends and the facade fill in.
 
-use super::{Error, Kind};
+use super::{Doubt, Error, Kind};
 use crate::backend::Burden;
+use crate::token::{Origin, Token};
 use mainstay_resilience::{Class, Evidence};
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -29,6 +30,7 @@ pub struct Report {
     pub(super) wrong_lane: bool,
     pub(super) burden: Option<Burden>,
     pub(super) timed_out: bool,
+    pub(super) doubt: Option<Box<Doubt>>,
     pub(super) source: Option<Source>,
 }
 
@@ -52,6 +54,7 @@ impl Report {
             wrong_lane: false,
             burden: None,
             timed_out: false,
+            doubt: None,
             source: None,
         }
     }
@@ -151,6 +154,25 @@ impl Report {
     #[must_use]
     pub fn timed_out(mut self) -> Self {
         self.timed_out = true;
+        self
+    }
+
+    /// Which session of the server an unknown outcome was sent to; its start in microseconds since
+    /// 1970, where that is known.
+    #[must_use]
+    pub fn session(self, process: i32, started: Option<i64>) -> Self {
+        self.doubting(|doubt| doubt.with_session(process, started))
+    }
+
+    /// By which token an unknown outcome can be asked for.
+    #[must_use]
+    pub fn token(self, token: Token, origin: Option<Origin>) -> Self {
+        self.doubting(|doubt| doubt.with_token(token, origin))
+    }
+
+    fn doubting(mut self, add: impl FnOnce(Doubt) -> Doubt) -> Self {
+        let doubt = self.doubt.map_or_else(Doubt::since_now, |doubt| *doubt);
+        self.doubt = Some(Box::new(add(doubt)));
         self
     }
 
