@@ -163,6 +163,37 @@ fn without_values(code: &str, message: &str) -> String {
     message.to_owned()
 }
 
+/// What an error of the server means of which nothing but the SQLSTATE is known, for errors of other
+/// drivers: in the moment that allows least, while a statement ran that commits by itself.
+///
+/// ```
+/// use mainstay_core::{Class, Evidence};
+/// assert_eq!(mainstay_postgres::meaning("40001"), (Class::RolledBack, Evidence::Answered));
+/// assert_eq!(mainstay_postgres::meaning("23505"), (Class::Permanent, Evidence::Answered));
+/// assert_eq!(mainstay_postgres::meaning("08006"), (Class::OutcomeUnknown, Evidence::Silent));
+/// ```
+#[must_use]
+pub fn meaning(sqlstate: &str) -> (Class, Evidence) {
+    // The server sends these only to end a session.
+    let ends = matches!(
+        sqlstate,
+        "57P01" | "57P02" | "57P03" | "57P04" | "57P05" | "25P03" | "25P04"
+    );
+    let error = ServerError {
+        severity: if ends { "FATAL" } else { "ERROR" }.to_owned(),
+        code: sqlstate.to_owned(),
+        message: String::new(),
+        hint: None,
+        position: None,
+        table: None,
+        column: None,
+        constraint: None,
+        routine: None,
+    };
+    let meant = refused(Phase::Write, error, false, false).into_error();
+    (meant.class(), meant.evidence())
+}
+
 /// What an error of the server means. `mid_answer`: it had already reported the command complete.
 /// `pooled`: a pooler stands between, whose errors are not the server's.
 pub(crate) fn refused(phase: Phase, error: ServerError, mid_answer: bool, pooled: bool) -> Report {

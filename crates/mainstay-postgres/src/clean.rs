@@ -86,7 +86,10 @@ impl Link {
             self.statements().clear();
             let mut usage = self.usage();
             usage.lane = usage.first_lane;
-        } else if self.style.lanes && !self.reports_its_lane {
+        } else {
+            self.settled(self.lift_left_over_limit()).await?;
+        }
+        if !handed_over && self.style.lanes && !self.reports_its_lane {
             self.verify_lane().await?;
         }
         self.settled(self.client.check_connection()).await?;

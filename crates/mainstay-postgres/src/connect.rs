@@ -48,6 +48,7 @@ pub(crate) struct Connector {
     tls: TlsPolicy,
     connect_timeout: Duration,
     statement_timeout: Option<Duration>,
+    patience: Duration,
     /// Whether the lane is a setting of the session; see [`crate::read_lane`].
     lanes: bool,
     /// Whether statements are prepared; where not, the driver must not look types up.
@@ -80,6 +81,7 @@ impl Connector {
             target: target.clone(),
             connect_timeout: config.connect_timeout,
             statement_timeout: config.statement_timeout,
+            patience: config.timeout,
             lanes: style.lanes,
         })
     }
@@ -90,6 +92,11 @@ impl Connector {
 
     pub(crate) fn types(&self) -> &CustomTypes {
         &self.types
+    }
+
+    /// How long a call may take that says nothing about it.
+    pub(crate) fn patience(&self) -> Duration {
+        self.patience
     }
 
     pub(crate) fn tls(&self) -> &TlsPolicy {

@@ -11,7 +11,7 @@
 //! * `wire`: what passes between driver and server, written down
 //! * `session`: an open session and its condition; `clean`: putting it back in order
 //! * `sql`, `statements`, `bind`, `decode`, `types`: texts, prepared statements, values
-//! * `flight`, `run`, `cursor`: sending requests and judging what comes back
+//! * `flight`, `run`, `cursor`: sending requests and judging what comes back; `timeout`: how long the server may take
 //! * `line`, `sharing`: reads of strangers on one session
 //! * `read_lane`, `write_lane`, `transaction`: the ways a statement reaches the database
 //! * `pooled`: what a transaction pooler in between changes
@@ -40,6 +40,7 @@ mod session;
 mod sharing;
 mod sql;
 mod statements;
+mod timeout;
 mod tls;
 mod token;
 mod transaction;
@@ -47,7 +48,7 @@ mod types;
 mod wire;
 mod write_lane;
 
-pub use classify::ServerError;
+pub use classify::{ServerError, meaning};
 pub use session::PostgresSession;
 
 use connect::Connector;

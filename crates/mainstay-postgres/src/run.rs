@@ -7,6 +7,7 @@ use crate::flight::{Launched, Leg, is_stale_plan, launch};
 use crate::read_lane::Guard;
 use crate::session::{Flight, Link};
 use crate::statements::Prepared;
+use crate::timeout::Limited;
 use futures_util::TryStreamExt;
 use mainstay_core::backend::{Call, Lane, Reply, Want};
 use mainstay_core::{Class, Columns, Error, Result, Row, Statement};
@@ -85,8 +86,15 @@ impl Link {
         self.refuse_late(call.deadline)?;
         let text = statement.text();
         let request = fetch(&self.client, &prepared, text, bound, want, usize::MAX);
-        let guarded = self.send_guarded(call.lane, request);
-        let mut fetched = self.land_guarded(guarded, call).await?;
+        let limited = self.limit_write(call).await?;
+        let mut guarded = self.send_guarded(call.lane, request);
+        guarded.leg.index += u64::from(limited.is_some());
+        let lifting = limited.map(Limited::lift);
+        let fetched = self.land_guarded(guarded, call).await;
+        if let Some(lifting) = lifting {
+            lifting.landed(call).await;
+        }
+        let mut fetched = fetched?;
         if !fetched.raw.is_empty() {
             self.read_raw(&mut fetched, call).await?;
         }

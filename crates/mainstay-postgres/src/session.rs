@@ -23,7 +23,8 @@ use mainstay_core::{Deadline, Result, Statement};
 use std::any::Any;
 use std::fmt;
 use std::future::poll_fn;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
 use tokio_postgres::{AsyncMessage, Client, Notification};
@@ -70,6 +71,7 @@ impl PostgresSession {
             cancel_turn: tokio::sync::Mutex::new(()),
             orphans: Mutex::default(),
             origin: Mutex::default(),
+            own_limit: OnceLock::new(),
             notifications: heard,
         });
         Self { link }
@@ -144,6 +146,8 @@ pub(crate) struct Link {
     /// Process and start of the backend, once they have been asked for; behind a pooler those of the
     /// present transaction.
     pub(crate) origin: Mutex<Option<Origin>>,
+    /// The session's own `statement_timeout`, once it has been asked for.
+    pub(crate) own_limit: OnceLock<Option<Duration>>,
     driver: Mutex<Option<JoinHandle<()>>>,
     /// The task that moves the bytes has the sender, so that those who listen hear its end.
     notifications: broadcast::WeakSender<Notification>,
@@ -169,6 +173,8 @@ pub(crate) struct Usage {
     pub(crate) handed_over: bool,
     /// The server is too old to report whether the lane is still in force.
     pub(crate) unverified: bool,
+    /// A limit was set for one statement and is not known to be lifted.
+    pub(crate) limited: bool,
     pub(crate) broken: bool,
 }
 
@@ -184,6 +190,7 @@ impl Usage {
             abandoned: false,
             handed_over: false,
             unverified: false,
+            limited: false,
             broken: false,
         }
     }
@@ -195,6 +202,7 @@ impl Usage {
         self.abandoned = false;
         self.handed_over = false;
         self.unverified = false;
+        self.limited = false;
         self.transaction = None;
         self.line.put_in_order();
         self.settled_lane = self.lane;
@@ -281,6 +289,7 @@ impl Link {
             || usage.abandoned
             || usage.handed_over
             || usage.unverified
+            || usage.limited
             || usage.transaction.is_some()
             || !usage.line.is_at_rest()
             || seen.state != TransactionState::Idle

@@ -51,13 +51,13 @@ impl Link {
     }
 
     async fn send_begin_with_token(&self, begin: Begin, token: &Token, call: Call) -> Result<()> {
-        let opening = self.opening(begin, call.lane);
-        let mut text = format!("{opening};{}", insert_text(token));
+        let limit = self.limit_of_transaction(call).await?;
+        let mut text = self.opening(begin, call.lane) + &limit + ";" + &insert_text(token);
         if self.style.pooled {
             text.push_str(TRANSACTION);
         }
         let leg = Leg {
-            completes: 2,
+            completes: if limit.is_empty() { 2 } else { 3 },
             ..self.leg(Phase::Prepare)
         };
         self.usage().transaction = Some(call.lane);

@@ -117,8 +117,15 @@ impl Link {
         }
         self.refuse_late(call.deadline)?;
         let flight = Flight::start(self);
+        let outcome = self.send_begin(begin, call).await;
+        flight.land();
+        outcome
+    }
+
+    async fn send_begin(&self, begin: Begin, call: Call) -> Result<()> {
+        let limit = self.limit_of_transaction(call).await?;
         let leg = self.leg(Phase::Prepare);
-        let text = self.opening(begin, call.lane);
+        let text = self.opening(begin, call.lane) + &limit;
         let lane = if begin.read_only {
             Lane::Read
         } else {
@@ -131,7 +138,6 @@ impl Link {
         if outcome.is_err() {
             self.usage().transaction = None;
         }
-        flight.land();
         outcome
     }
 

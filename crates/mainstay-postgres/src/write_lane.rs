@@ -81,6 +81,7 @@ impl Link {
         for (statement, prepared) in statements.iter().zip(prepared) {
             bound.push(prepared.bind(statement.params())?);
         }
+        let limit = self.limit_of_transaction(call).await?;
         self.refuse_late(call.deadline)?;
         // With COMMIT on its way behind them, whatever is lost is a lost COMMIT.
         let index = statements.len() as u64 + 1;
@@ -89,7 +90,7 @@ impl Link {
             index,
             ..self.leg(Phase::Commit)
         };
-        let opening = self.opening(begin, Lane::Write);
+        let opening = self.opening(begin, Lane::Write) + &limit;
         let (begun, running, committed) = {
             let _usage = self.usage(); // nobody else sends in between
             let begun = launch(self.client.batch_execute(&opening));

@@ -14,6 +14,7 @@ mod operating;
 mod scripted;
 mod sqlstates;
 mod statements;
+mod timeouts;
 mod tls_modes;
 mod transactions;
 mod values;
