@@ -29,8 +29,23 @@ pub(crate) fn run(root: &Path) -> bool {
         shown(root, &doc, &[("RUSTDOCFLAGS", "-Dwarnings")])
     });
     steps.run("tidy", || tidy::run(root));
+    steps.run("other drivers", || other_drivers(root));
     steps.run("test", || test::run(root, &[]));
     steps.finish()
+}
+
+/// What errors of other drivers mean. These features are off by default and stay out of the other
+/// steps, so that nobody who leaves them out builds two more drivers.
+fn other_drivers(root: &Path) -> bool {
+    let features = ["-p", "mainstay", "--features", "sqlx,diesel"];
+    let clippy = [
+        &["cargo", "clippy"],
+        &features[..],
+        &["--", "-D", "warnings"],
+    ]
+    .concat();
+    let tests = [&["cargo", "test"], &features[..], &["--lib", "classify"]].concat();
+    shown(root, &clippy, &[]) && shown(root, &tests, &[])
 }
 
 /// A minimal toolchain comes without rustfmt and clippy.

@@ -5,7 +5,7 @@
 //! budget meet, once.
 
 use mainstay_core::{Class, Deadline, Error, Evidence};
-use mainstay_resilience::{Decision, Retrier, Work};
+use mainstay_resilience::{Backoff, Decision, Retrier, Work};
 use tokio::time::Instant;
 
 /// Why one attempt did not succeed.
@@ -70,6 +70,21 @@ impl<'e> Attempts<'e> {
         };
         let attempts = self.number;
         Err(error.into_report().attempts(attempts).into())
+    }
+
+    /// Waits before an attempt that no failure asks for; false when the deadline leaves no time for it.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future ends the call.
+    pub(crate) async fn pause(&mut self, pauses: &Backoff) -> bool {
+        let pause = pauses.delay(self.number, &mut fastrand::Rng::new());
+        if pause >= self.deadline.remaining(Instant::now()) {
+            return false;
+        }
+        self.number += 1;
+        tokio::time::sleep(pause).await;
+        true
     }
 
     /// Decides about a failure: waits and answers true when the work is to be done again.

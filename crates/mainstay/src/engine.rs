@@ -51,7 +51,7 @@ impl Engine {
                 lanes: Lanes::new(&config, &backend, &gate, &observer),
                 router: Router::default(),
                 gate,
-                retrier: retrier(&config),
+                retrier: retrier(&config, &*backend),
                 probe: Probe::default(),
                 lookout: Lookout::default(),
                 warned: Warned::default(),
@@ -167,9 +167,11 @@ fn breaker_config(config: &Config) -> BreakerConfig {
     breaker
 }
 
-/// The budgets must cover the loss of every call in flight at once: one restart takes them all.
-fn retrier(config: &Config) -> Retrier {
-    let in_flight = u32::try_from(config.connection_limit.saturating_mul(4)).unwrap_or(u32::MAX);
+/// The reserve of the budgets covers the loss of every call in flight at once, whatever its next attempts
+/// meet: one restart takes them all, before any success can earn a token.
+fn retrier(config: &Config, backend: &dyn Backend) -> Retrier {
+    let in_flight = u32::try_from(in_flight(config, backend)).unwrap_or(u32::MAX);
+    let in_flight = in_flight.saturating_mul(config.retry_max);
     let attempts = config.retry_max.saturating_add(1);
     let mut conflicts = RetryPolicy::conflicts().with_in_flight(in_flight);
     if config.retry_max == 0 {
@@ -180,4 +182,15 @@ fn retrier(config: &Config) -> Retrier {
         .with_attempts(attempts)
         .with_base(config.retry_base);
     Retrier::new(conflicts, outages)
+}
+
+/// The most calls that can be in flight at once: one on each connection, more where a lane shares them.
+fn in_flight(config: &Config, backend: &dyn Backend) -> usize {
+    let limit = config.connection_limit;
+    let shared = [Lane::Read, Lane::Write].map(|lane| {
+        backend.sharing(lane).map_or(0, |sharing| {
+            sharing.active.min(limit).saturating_mul(sharing.depth)
+        })
+    });
+    shared.into_iter().fold(limit, usize::saturating_add)
 }

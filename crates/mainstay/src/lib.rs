@@ -75,7 +75,7 @@ mod unit;
 
 pub use builder::Builder;
 pub use call::{Affected, All, Call, Exactly, Optional, Outcome};
-pub use classify::{Classify, RetryPolicy, retry};
+pub use classify::{Classify, RetryPolicy, retry, retry_find};
 pub use close::CloseReport;
 pub use copying::{CopyIn, CopyOut};
 pub use database::{Database, IntoStatement, statement};
@@ -87,6 +87,7 @@ pub use mainstay_core::backend::{
     Backup, FileInfo, Info, Isolation, Notification, System, TableInfo,
 };
 pub use mainstay_core::config;
+pub use mainstay_core::error::Doubt;
 pub use mainstay_core::row;
 pub use mainstay_core::{
     Class, Column, Columns, Config, Date, DateTime, Deadline, Decimal, Error, Evidence, IntoParams,

@@ -93,3 +93,50 @@ fn losing_everything_in_flight_at_once_is_affordable() {
     assert!((0..1000).all(|_| matches!(retry(), Decision::Again { .. })));
     assert!(matches!(retry(), Decision::Stop(_)));
 }
+
+#[test]
+fn the_loss_of_one_server_is_covered_in_the_middle_of_traffic_that_fails_now_and_then() {
+    const IN_FLIGHT: u32 = 50;
+    const RETRIES: u32 = 3;
+    for_each_seed(|_, mut rng| {
+        // The reserve of the facade: every call in flight, every attempt of it.
+        let outage = RetryPolicy::outages()
+            .with_attempts(RETRIES + 1)
+            .with_in_flight(IN_FLIGHT * RETRIES);
+        let retrier = Retrier::new(RetryPolicy::conflicts(), outage);
+        let now = Instant::now();
+        let deadline = Deadline::after(now, Duration::from_secs(30));
+        // Up to one call in ten fails, which five successes a retry can pay for.
+        let failing_percent = rng.u32(0..=10);
+        for _ in 0..3 {
+            run(&retrier, failing_percent, Evidence::Silent, &mut rng);
+            let mut retry = |attempt| {
+                let (class, evidence) = (Class::ReadLost, Evidence::Silent);
+                retrier.decide(
+                    now,
+                    attempt,
+                    class,
+                    evidence,
+                    Work::Read,
+                    deadline,
+                    &mut rng,
+                )
+            };
+            let refused = (0..IN_FLIGHT)
+                .flat_map(|_| 1..=2)
+                .filter(|attempt| matches!(retry(*attempt), Decision::Stop(_)))
+                .count();
+            assert_eq!(refused, 0, "at {failing_percent} %");
+        }
+    });
+}
+
+#[test]
+fn the_budgets_are_apart_in_both_directions() {
+    let retrier = Retrier::default();
+    let mut rng = Rng::with_seed(7);
+    run(&retrier, 100, Evidence::Answered, &mut rng);
+    assert_eq!(retrier.conflict_budget().tokens(), 0);
+    let outage = retrier.outage_budget();
+    assert_eq!(outage.tokens(), outage.capacity());
+}

@@ -260,3 +260,115 @@ async fn a_session_statement_reaches_no_connection() {
     assert_eq!(error.kind(), Kind::SessionStatement);
     assert!(script.log().is_empty());
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_environment_says_how_often_and_how_soon() {
+    for most in 0..4_u32 {
+        let settings = move |name: &str| match name {
+            "DATABASE_URL" => Some("postgres://u@script:1/d".to_owned()),
+            "DB_RETRY_MAX" => Some(most.to_string()),
+            "DB_RETRY_BASE" => Some("20".to_owned()),
+            _ => None,
+        };
+        let from_environment = mainstay::Config::from_variables(settings).unwrap();
+        let script = Script::new((0..100).map(|_| read_lost()));
+        let db = script.database(|config| *config = from_environment);
+        let started = Instant::now();
+        let error = db.execute("select 1", ()).await.unwrap_err();
+        assert_eq!(error.attempts(), most + 1);
+        assert_eq!(script.count("run select 1"), most as usize + 1);
+        // Full jitter below 20, 40 and 80 ms; the clock counts in milliseconds.
+        let longest = Duration::from_millis(20 * (2_u64.pow(most) - 1) + u64::from(most));
+        assert!(
+            started.elapsed() <= longest,
+            "{most}: {:?}",
+            started.elapsed()
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_retries_a_conflict_is_not_rerun_either() {
+    let script = Script::new([Answer::Fine, conflict()]);
+    let db = script.database(|config| config.retry_max = 0);
+    let result = db
+        .transaction(async |tx| tx.execute("update a", ()).await)
+        .await;
+    assert!(result.unwrap_err().is_conflict());
+    assert_eq!(script.count("begin"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lookup_is_repeated_after_every_failure_that_may_pass() {
+    let policy = mainstay::RetryPolicy::default();
+    let lost = || {
+        Error::from(
+            Report::new(Kind::OutcomeUnknown, "lost")
+                .class(Class::OutcomeUnknown)
+                .evidence(Evidence::Silent),
+        )
+    };
+    let found = mainstay::retry_find(&policy, async |attempt| match attempt {
+        1 | 2 => Err(lost()),
+        n => Ok(Some(n)),
+    });
+    assert_eq!(found.await.unwrap(), Some(3));
+    // What fails for good is not looked for again, and what is not there is an answer.
+    let runs = AtomicU32::new(0);
+    let count = || runs.fetch_add(1, Ordering::Relaxed);
+    let wrong: Result<Option<()>> = mainstay::retry_find(&policy, async |_| {
+        count();
+        Err(Report::new(Kind::Statement, "wrong").into())
+    })
+    .await;
+    assert!(wrong.is_err());
+    let absent: Result<Option<()>> = mainstay::retry_find(&policy, async |_| {
+        count();
+        Ok(None)
+    })
+    .await;
+    assert_eq!(absent.unwrap(), None);
+    assert_eq!(runs.load(Ordering::Relaxed), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_not_there_yet_is_looked_for_until_the_attempts_or_the_time_end() {
+    let policy = mainstay::RetryPolicy::new(5, Duration::from_millis(100)).until_found();
+    let appears = |at: u32| {
+        let policy = policy.clone();
+        async move {
+            mainstay::retry_find(&policy, async |n| Ok::<_, Error>((n >= at).then_some(n))).await
+        }
+    };
+    assert_eq!(appears(5).await.unwrap(), Some(5));
+    assert_eq!(appears(6).await.unwrap(), None);
+    let started = Instant::now();
+    let hurried = mainstay::RetryPolicy::new(1000, Duration::from_millis(100))
+        .until_found()
+        .timeout(Duration::from_secs(3));
+    let absent: Result<Option<()>> = mainstay::retry_find(&hurried, async |_| Ok(None)).await;
+    assert_eq!(absent.unwrap(), None);
+    assert!(started.elapsed() <= Duration::from_secs(3));
+    // A caller who goes away stops it.
+    let dropped = tokio::time::timeout(
+        Duration::from_millis(1),
+        mainstay::retry_find(&hurried, async |_| Ok::<Option<()>, Error>(None)),
+    )
+    .await;
+    assert!(dropped.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_budget_of_an_outage_is_shared_by_all_callers_and_earned_back() {
+    // Nothing but losses: after the reserve the first attempt is the last.
+    let script = Script::new((0..2_000).map(|_| read_lost()));
+    let db = script.database(|config| {
+        config.connection_limit = 2;
+        config.ride_through = Duration::from_secs(3600);
+    });
+    for _ in 0..500 {
+        db.execute("select 1", ()).await.unwrap_err();
+    }
+    // Two connections, three retries each, are less than the least reserve of twenty.
+    assert_eq!(script.count("run select 1"), 500 + 20);
+}
