@@ -64,8 +64,9 @@ impl<K: Connector> Lease<K> {
         let connection = self.connection.take().expect(PRESENT);
         self.finish(|ledger, index, now, orders| {
             ledger.totals.detached += 1;
-            ledger.end_lease(now, index, orders);
+            let held = ledger.end_lease(now, index, orders);
             ledger.vacate(now, index, orders);
+            held
         });
         Arc::into_inner(connection).expect(SOLE)
     }
@@ -82,12 +83,13 @@ impl<K: Connector> Lease<K> {
         };
         let claim = self.claim.pass_on();
         let lender = claim.lender.clone();
-        lender.visit(|ledger, now, orders| {
-            ledger.end_lease(now, claim.index, orders);
+        let held = lender.visit(|ledger, now, orders| {
+            let held = ledger.end_lease(now, claim.index, orders);
             ledger.slots.shift(claim.index, Phase::Closing, now);
             ledger.settle(now, orders);
+            held
         });
-        self.tell_held(Instant::now());
+        self.tell_held(held);
         let closing = lender.spawn(errands::close(claim, connection, CloseReason::Requested));
         drop(self);
         if let Some(closing) = closing
@@ -166,18 +168,17 @@ impl<K: Connector> Lease<K> {
             .stays = true;
     }
 
-    fn finish(&mut self, visit: impl FnOnce(&mut LedgerOf<K>, usize, Instant, &mut OrdersOf<K>)) {
-        let now = Instant::now();
-        self.claim.settle_at(now, visit);
-        self.tell_held(now);
+    fn finish(
+        &mut self,
+        visit: impl FnOnce(&mut LedgerOf<K>, usize, Instant, &mut OrdersOf<K>) -> Duration,
+    ) {
+        let held = self.claim.settle(visit);
+        self.tell_held(held);
     }
 
-    fn tell_held(&self, now: Instant) {
-        let (since, site) = (self.since, self.site);
-        self.claim.lender.report(|| {
-            let held = now.saturating_duration_since(since);
-            Event::Held { held, site }
-        });
+    fn tell_held(&self, held: Duration) {
+        let site = self.site;
+        self.claim.lender.report(|| Event::Held { held, site });
     }
 }
 
@@ -192,7 +193,7 @@ impl<K: Connector> Drop for Lease<K> {
         let tag = connector.tag(&connection);
         self.finish(|ledger, index, now, orders| {
             ledger.slots.note_tag(index, tag);
-            ledger.give_back(now, index, connection, condition, orders);
+            ledger.give_back(now, index, connection, condition, orders)
         });
     }
 }

@@ -49,6 +49,8 @@ pub(crate) struct Ledger<C, E> {
     pub(crate) replacing: usize,
     /// What the upkeep sleeps for; `None` means until it is told.
     pub(crate) alarm: Option<Instant>,
+    /// The alarm goes off no later than this long from any instant since it was set.
+    pub(crate) alarm_within: Duration,
     pub(crate) shedder: Option<Shedder>,
     pub(crate) random: fastrand::Rng,
 }
@@ -82,6 +84,7 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
             owed: 0,
             replacing: 0,
             alarm: None,
+            alarm_within: Duration::MAX,
             random,
         }
     }
@@ -207,7 +210,7 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
 
     // ---- leases ----
 
-    /// A lease comes back.
+    /// A lease comes back. Says how long it was held.
     pub(crate) fn give_back(
         &mut self,
         now: Instant,
@@ -215,9 +218,10 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
         connection: C,
         condition: Condition,
         orders: &mut Orders<C>,
-    ) {
-        self.end_lease(now, index, orders);
+    ) -> Duration {
+        let held = self.end_lease(now, index, orders);
         self.put_back(now, index, connection, condition, orders);
+        held
     }
 
     /// A connection comes back from its last user.
@@ -247,16 +251,24 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
         self.settle(now, orders);
     }
 
-    /// A lease is over, wherever its connection goes.
-    pub(crate) fn end_lease(&mut self, now: Instant, index: usize, orders: &mut Orders<C>) {
+    /// A lease is over, wherever its connection goes. Says how long it was held.
+    pub(crate) fn end_lease(
+        &mut self,
+        now: Instant,
+        index: usize,
+        orders: &mut Orders<C>,
+    ) -> Duration {
         let slot = self.slots.slot_mut(index);
-        orders.extend(slot.on_cancel.take().map(Order::Forget));
+        if let Some(hook) = slot.on_cancel.take() {
+            orders.push(Order::Forget(hook));
+        }
         let held = now.saturating_duration_since(slot.since);
         if slot.stays {
-            return;
+            return held;
         }
         let (site, warned) = (slot.site, slot.warned);
         self.note_held(held, site, warned, orders);
+        held
     }
 
     /// A lease or a place was held for this long.
@@ -286,9 +298,10 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
         self.watch_long_hold(now, orders);
     }
 
+    #[inline]
     pub(crate) fn watch_long_hold(&mut self, now: Instant, orders: &mut Orders<C>) {
         if let Some(long) = self.settings.long_hold {
-            self.wake_upkeep_by(Some(now + long), orders);
+            self.wake_upkeep_after(now, long, orders);
         }
     }
 
@@ -325,8 +338,8 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
         }
         let window = self.settings.check_after_idle;
         self.slots.push_idle(index, connection, now, window);
-        if let Some(rest) = self.settings.longest_rest() {
-            self.wake_upkeep_by(Some(now + rest), orders);
+        if let Some(rest) = self.settings.longest_rest {
+            self.wake_upkeep_after(now, rest, orders);
         }
     }
 
@@ -428,18 +441,28 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
     // ---- rules ----
 
     /// Why a connection must not be lent again, if it must not.
+    #[inline]
     pub(crate) fn unfit(&self, now: Instant, index: usize) -> Option<CloseReason> {
         let slot = self.slots.slot(index);
-        if self.closed {
-            Some(CloseReason::PoolClosed)
-        } else if slot.generation < self.lendable {
-            Some(CloseReason::Generation)
-        } else if slot.superseded || slot.expires.is_some_and(|end| end <= now) {
-            Some(self.end_of_life(slot))
-        } else if self.slots.live() > self.settings.limit {
-            Some(CloseReason::Resized)
+        let over = slot.superseded || slot.expires.is_some_and(|end| end <= now);
+        let old = slot.generation < self.lendable;
+        if over || old || self.closed || self.slots.live() > self.settings.limit {
+            Some(self.why_unfit(slot, over))
         } else {
             None
+        }
+    }
+
+    #[cold]
+    fn why_unfit(&self, slot: &Slot<C>, over: bool) -> CloseReason {
+        if self.closed {
+            CloseReason::PoolClosed
+        } else if slot.generation < self.lendable {
+            CloseReason::Generation
+        } else if over {
+            self.end_of_life(slot)
+        } else {
+            CloseReason::Resized
         }
     }
 
@@ -508,14 +531,33 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
 
     /// The height of the best idle connection that needs no check: the highest with the wanted tag,
     /// else the highest. Closes what it finds to be unfit.
+    #[inline]
     pub(crate) fn choose(
         &mut self,
         now: Instant,
         prefer: Option<Tag>,
         orders: &mut Orders<C>,
     ) -> Option<usize> {
-        let fresh = |slot: &Slot<C>| !slot.suspect && now < slot.fresh_until;
+        // Nearly always it is the one on top, which needs no search.
+        let (height, index) = self.slots.top()?;
+        let top = self.slots.slot(index);
+        if top.is_fresh(now)
+            && prefer.is_none_or(|tag| tag == top.tag)
+            && self.unfit(now, index).is_none()
+        {
+            return Some(height);
+        }
+        self.search(now, prefer, orders)
+    }
+
+    fn search(
+        &mut self,
+        now: Instant,
+        prefer: Option<Tag>,
+        orders: &mut Orders<C>,
+    ) -> Option<usize> {
         loop {
+            let fresh = |slot: &Slot<C>| slot.is_fresh(now);
             let height = prefer
                 .and_then(|tag| self.slots.highest(|slot| slot.tag == tag && fresh(slot)))
                 .or_else(|| self.slots.highest(fresh))?;
@@ -527,12 +569,23 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
     }
 
     /// Whose turn it is, after those who cannot be served in time were refused.
+    #[inline]
     fn next_waiter(&mut self, now: Instant, orders: &mut Orders<C>) -> Option<Key> {
         self.shed(now, true, orders);
         if self.waiters.waiting() == 0 {
             return None;
         }
         self.waiters.oldest()
+    }
+
+    /// Makes sure that the upkeep looks again within this time from now. An alarm that was early
+    /// enough for somebody who asked before, with no more time than this, is early enough still.
+    #[inline]
+    fn wake_upkeep_after(&mut self, now: Instant, time: Duration, orders: &mut Orders<C>) {
+        if time < self.alarm_within {
+            self.alarm_within = time;
+            self.wake_upkeep_by(Some(now + time), orders);
+        }
     }
 
     /// Makes sure that the upkeep looks again at this instant or earlier.

@@ -72,10 +72,12 @@ impl<K: Connector> Lender<K> {
 
     /// Whether tasks can be spawned; remembers the first runtime it meets, so that a lease may be
     /// dropped on any thread.
+    #[inline]
     pub(crate) fn has_runtime(&self) -> bool {
-        if self.runtime.get().is_some() {
-            return true;
-        }
+        self.runtime.get().is_some() || self.finds_runtime()
+    }
+
+    fn finds_runtime(&self) -> bool {
         match Handle::try_current() {
             Ok(handle) => {
                 self.runtime.get_or_init(|| handle);
@@ -172,7 +174,7 @@ impl<K: Connector> Lender<K> {
 
     /// The upkeep has ended; the next ring begins another one.
     pub(crate) fn upkeep_ended(&self) {
-        self.ledger().alarm = None;
+        self.ledger().no_alarm();
         self.upkeep_runs.store(false, Ordering::Release);
     }
 

@@ -29,6 +29,9 @@ pub(crate) struct Settings {
     pub(crate) check_after_idle: Duration,
     pub(crate) check_timeout: Duration,
     pub(crate) keep_alive: Option<Duration>,
+    /// How long a connection may be idle before something is to be done about it. From the two above,
+    /// because every return asks.
+    pub(crate) longest_rest: Option<Duration>,
     pub(crate) depth: usize,
     pub(crate) active: usize,
     pub(crate) late_after: Duration,
@@ -85,6 +88,7 @@ impl Default for Settings {
             check_timeout: Duration::from_secs(1),
             // Balancers and firewalls forget silent connections after as little as four minutes.
             keep_alive: Some(Duration::from_secs(120)),
+            longest_rest: None,
             // Deep enough that hundreds of callers share a few connections, which is where sharing
             // wins; bounded, because a huge backlog on one connection collapses.
             depth: 64,
@@ -115,6 +119,10 @@ impl Settings {
         self.idle_timeout = self.idle_timeout.map(sane);
         // Below a second it would do nothing but check.
         self.keep_alive = self.keep_alive.map(|d| sane(d).max(Duration::from_secs(1)));
+        self.longest_rest = match (self.idle_timeout, self.keep_alive) {
+            (Some(idle), Some(silent)) => Some(idle.min(silent)),
+            (idle, silent) => idle.or(silent),
+        };
         (self.depth, self.active) = (self.depth.max(1), self.active.max(1));
         // A lifetime below a second would do nothing but connect.
         self.max_lifetime = self
@@ -138,13 +146,6 @@ impl Settings {
         self
     }
 
-    /// How long a connection may be idle before something is to be done about it.
-    pub(crate) fn longest_rest(&self) -> Option<Duration> {
-        match (self.idle_timeout, self.keep_alive) {
-            (Some(idle), Some(silent)) => Some(idle.min(silent)),
-            (idle, silent) => idle.or(silent),
-        }
-    }
 }
 
 /// A duration that may be added to any instant.

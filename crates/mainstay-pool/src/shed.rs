@@ -65,7 +65,9 @@ impl Shedder {
 
     /// Nobody waits, so nothing stands.
     fn on_empty(&mut self) {
-        (self.ends, self.shortest, self.standing) = (None, None, false);
+        if self.ends.take().is_some() {
+            (self.shortest, self.standing) = (None, false);
+        }
     }
 
     /// Looks at the queue and says whether it stands. `wait` is the longest wait; `serving` if the
@@ -87,13 +89,22 @@ impl Shedder {
 
 impl<C: Clone, E: Clone> Ledger<C, E> {
     /// Refuses those who could not be served in time, batch work first.
+    #[inline]
     pub(crate) fn shed(&mut self, now: Instant, serving: bool, orders: &mut Orders<C>) {
         let Some(shedder) = &mut self.shedder else {
             return;
         };
         if self.waiters.waiting() == 0 {
-            return shedder.on_empty();
+            shedder.on_empty();
+        } else {
+            self.shed_waiters(now, serving, orders);
         }
+    }
+
+    fn shed_waiters(&mut self, now: Instant, serving: bool, orders: &mut Orders<C>) {
+        let Some(shedder) = &mut self.shedder else {
+            return;
+        };
         let wait = self.waiters.longest_wait(now);
         let standing = shedder.look(now, wait, serving);
         let target = shedder.rule.target;

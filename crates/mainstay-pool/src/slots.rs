@@ -92,6 +92,11 @@ impl<C> Slot<C> {
         self.phase
     }
 
+    /// Whether it may be lent as it is, for all that is known of the connection.
+    pub(crate) fn is_fresh(&self, now: Instant) -> bool {
+        !self.suspect && now < self.fresh_until
+    }
+
     /// When the connection last showed that it answers.
     pub(crate) fn last_seen(&self) -> Instant {
         self.since.max(self.proven)
@@ -194,6 +199,7 @@ impl<C> Slots<C> {
     }
 
     /// The only place where a phase changes.
+    #[inline]
     pub(crate) fn shift(&mut self, index: usize, to: Phase, now: Instant) {
         let slot = &mut self.slots[index];
         let from = std::mem::replace(&mut slot.phase, to);
@@ -231,6 +237,11 @@ impl<C> Slots<C> {
             self.stack.push(index);
             return;
         };
+        self.lay_back(index, since, now);
+    }
+
+    fn lay_back(&mut self, index: usize, since: Instant, now: Instant) {
+        let slot = &mut self.slots[index];
         (slot.since, slot.proven) = (since, now);
         let above = |&other: &usize| self.slots[other].since > since;
         let height = self.stack.iter().position(above);
@@ -262,19 +273,27 @@ impl<C> Slots<C> {
     }
 
     /// Takes the connection at this height of the stack and moves its slot on.
+    #[inline]
     pub(crate) fn take_idle(
         &mut self,
         height: usize,
         to: Phase,
         now: Instant,
     ) -> Option<(usize, C)> {
-        if height >= self.stack.len() {
-            return None;
-        }
-        let index = self.stack.remove(height);
+        let index = match self.stack.len().checked_sub(height)? {
+            0 => return None,
+            1 => self.stack.pop()?,
+            _ => self.stack.remove(height),
+        };
         let connection = self.slots[index].connection.take()?;
         self.shift(index, to, now);
         Some((index, connection))
+    }
+
+    /// The height of the stack's top, and the slot that lies there.
+    pub(crate) fn top(&self) -> Option<(usize, usize)> {
+        let index = *self.stack.last()?;
+        Some((self.stack.len() - 1, index))
     }
 
     /// The highest idle connection that fits.

@@ -19,7 +19,7 @@ const LEAD: Duration = Duration::from_secs(30);
 impl<C: Clone, E: Clone> Ledger<C, E> {
     /// Does what is due and returns when to look again.
     pub(crate) fn tend(&mut self, now: Instant, orders: &mut Orders<C>) -> Option<Instant> {
-        self.alarm = None;
+        self.no_alarm();
         if !self.closed {
             self.shed(now, false, orders);
             self.end_idle(now, orders);
@@ -33,8 +33,14 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
         self.warn_long_holds(now, orders);
         // What is due now has just been done; an alarm in the past would turn the loop hot.
         self.alarm = self.alarm.map(|at| at.max(now + Duration::from_millis(1)));
+        self.alarm_within = Duration::MAX;
         orders.retain(|order| !matches!(order, Order::Upkeep));
         self.alarm
+    }
+
+    /// Nobody looks until the next alarm is set.
+    pub(crate) fn no_alarm(&mut self) {
+        (self.alarm, self.alarm_within) = (None, Duration::MAX);
     }
 
     /// Closes what nobody has needed for the idle timeout, down to the minimum.
