@@ -18,10 +18,11 @@ use crate::ledger::Offer;
 use crate::lender::{Kept, Lender};
 use crate::observer::Event;
 use crate::place::Place;
-use crate::waiters::{Answer, Grant, Key, Request, Use};
+use crate::waiters::{Answer, Grant, Request, Ticket, Use};
 
 type GrantOf<K> = Grant<Kept<K>>;
 type AnswerOf<K> = Answer<Kept<K>, <K as Connector>::Error>;
+type TicketOf<K> = Ticket<Kept<K>, <K as Connector>::Error>;
 type ErrorOf<K> = AcquireError<<K as Connector>::Error>;
 
 /// What a caller holds: a lease, or a place.
@@ -87,9 +88,12 @@ pub(crate) fn acquire<K: Connector, H: Hold<K>>(
         request.task = task::try_id();
         loop {
             let now = Instant::now();
-            let offer = lender.visit_at(now, |ledger, now, orders| {
-                ledger.request(now, &request, orders)
+            let asked = poll_fn(|context| {
+                Poll::Ready(lender.visit_at(now, |ledger, now, orders| {
+                    ledger.request(now, &request, context.waker(), orders)
+                }))
             });
+            let offer = asked.await;
             match offer {
                 Offer::Lend(grant) => {
                     let held = H::hold(lender, grant, &request, now);
@@ -100,10 +104,10 @@ pub(crate) fn acquire<K: Connector, H: Hold<K>>(
                     // That one had died while it was idle; there is the next one, or the queue.
                     held.reject();
                 }
-                Offer::Queue(key) => {
+                Offer::Queue(ticket) => {
                     let turn = Turn {
-                        lender: Arc::clone(lender),
-                        key: Some(key),
+                        lender,
+                        ticket: Some(ticket),
                     };
                     return wait(turn, &request, now).await;
                 }
@@ -132,7 +136,7 @@ pub(crate) fn try_acquire<K: Connector>(
 }
 
 async fn wait<K: Connector, H: Hold<K>>(
-    mut turn: Turn<K>,
+    mut turn: Turn<'_, K>,
     request: &Request,
     begun: Instant,
 ) -> Result<H, ErrorOf<K>> {
@@ -144,12 +148,12 @@ async fn wait<K: Connector, H: Hold<K>>(
         timer.as_mut().poll(context).map(Err)
     })
     .await;
-    let lender = Arc::clone(&turn.lender);
+    let lender = turn.lender;
     let now = Instant::now();
     let waited = now.saturating_duration_since(begun);
     let cause = match answer.or_else(|()| turn.time_out(waited)) {
         Ok(Answer::Lent(grant)) => {
-            let held = H::hold(&lender, grant, request, now);
+            let held = H::hold(lender, grant, request, now);
             lender.report(|| Event::Waited(waited));
             return Ok(held);
         }
@@ -166,20 +170,21 @@ async fn wait<K: Connector, H: Hold<K>>(
 }
 
 /// A turn in the queue, left when it is dropped.
-struct Turn<K: Connector> {
-    lender: Arc<Lender<K>>,
-    /// `None` once the turn has been given back.
-    key: Option<Key>,
+struct Turn<'a, K: Connector> {
+    lender: &'a Arc<Lender<K>>,
+    /// `None` once the turn is over.
+    ticket: Option<TicketOf<K>>,
 }
 
-impl<K: Connector> Turn<K> {
+impl<K: Connector> Turn<'_, K> {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<AnswerOf<K>> {
-        let Some(key) = self.key else {
-            return Poll::Pending;
-        };
-        match self.lender.ledger().waiters.poll(key, context.waker()) {
+        let answer = self
+            .ticket
+            .as_ref()
+            .and_then(|ticket| ticket.look(context.waker()));
+        match answer {
             Some(answer) => {
-                self.key = None;
+                self.ticket = None;
                 Poll::Ready(answer)
             }
             None => Poll::Pending,
@@ -188,9 +193,9 @@ impl<K: Connector> Turn<K> {
 
     /// Leaves at the deadline: with the answer, if it came at the last moment, else with the reason.
     fn time_out(&mut self, waited: Duration) -> Result<AnswerOf<K>, ErrorOf<K>> {
-        let key = self.key.take();
+        let ticket = self.ticket.take();
         self.lender.visit(|ledger, now, orders| {
-            if let Some(answer) = key.and_then(|key| ledger.waiters.leave(key)) {
+            if let Some(answer) = ticket.and_then(|ticket| ledger.waiters.leave(&ticket)) {
                 return Ok(answer);
             }
             // Whoever was behind it may fit where it did not.
@@ -201,11 +206,11 @@ impl<K: Connector> Turn<K> {
     }
 }
 
-impl<K: Connector> Drop for Turn<K> {
+impl<K: Connector> Drop for Turn<'_, K> {
     fn drop(&mut self) {
-        if let Some(key) = self.key.take() {
+        if let Some(ticket) = self.ticket.take() {
             self.lender
-                .visit(|ledger, now, orders| ledger.leave(now, key, orders));
+                .visit(|ledger, now, orders| ledger.leave(now, &ticket, orders));
         }
     }
 }

@@ -79,8 +79,7 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
     pub(crate) fn shut(&mut self, now: Instant, orders: &mut Orders<C>) {
         self.closed = true;
         while let Some(key) = self.waiters.oldest() {
-            let waker = self.waiters.answer(key, Answer::Closed);
-            orders.extend(waker.map(Order::Wake));
+            orders.wake(self.waiters.answer(key, Answer::Closed));
         }
         self.dismiss_all_idle(now, CloseReason::PoolClosed, orders);
     }

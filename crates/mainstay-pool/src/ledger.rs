@@ -8,6 +8,7 @@
 //! tasks, never to a caller: whatever arrives goes to the oldest waiter.
 
 use std::panic::Location;
+use std::task::Waker;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -21,7 +22,7 @@ use crate::settings::Settings;
 use crate::shed::Shedder;
 use crate::slots::{Phase, Slot, Slots};
 use crate::status::Totals;
-use crate::waiters::{Answer, Grant, Key, Request, Use, Waiters};
+use crate::waiters::{Answer, Grant, Key, Request, Ticket, Use, Waiters};
 
 /// The state of one pool. Lives behind a short lock.
 pub(crate) struct Ledger<C, E> {
@@ -58,7 +59,7 @@ pub(crate) struct Ledger<C, E> {
 /// What a caller gets at once.
 pub(crate) enum Offer<C, E> {
     Lend(Grant<C>),
-    Queue(Key),
+    Queue(Ticket<C, E>),
     /// Boxed: the way of those who get something should not carry the room for a reason.
     Refuse(Box<AcquireError<E>>),
 }
@@ -91,11 +92,13 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
 
     // ---- callers ----
 
-    /// Lends an idle connection or a place, or queues the caller, or refuses.
+    /// Lends an idle connection or a place, or queues the caller, who is woken when there is an
+    /// answer, or refuses.
     pub(crate) fn request(
         &mut self,
         now: Instant,
         request: &Request,
+        waker: &Waker,
         orders: &mut Orders<C>,
     ) -> Offer<C, E> {
         self.started = true;
@@ -114,7 +117,7 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
             self.totals.timeouts += 1;
             return self.refuse(now, self.cause_of_timeout());
         }
-        if self.waiters.taken() >= self.settings.max_waiters {
+        if self.waiters.waiting() >= self.settings.max_waiters {
             self.totals.shed += 1;
             orders.push(Order::Tell(Event::Shed(ShedReason::Overflow)));
             return self.refuse(now, Cause::Overflow);
@@ -123,13 +126,13 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
             return self.refuse(now, refusal);
         }
         self.warn_of_nesting(request, orders);
-        let key = self.waiters.join(now, *request);
+        let ticket = self.waiters.join(now, *request, waker);
         self.settle(now, orders);
         if let Some(shedder) = &mut self.shedder {
             let at = shedder.on_join(now, self.waiters.waiting());
             self.wake_upkeep_by(at, orders);
         }
-        Offer::Queue(key)
+        Offer::Queue(ticket)
     }
 
     fn refuse(&self, now: Instant, cause: Cause<E>) -> Offer<C, E> {
@@ -157,8 +160,8 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
     }
 
     /// A waiter leaves; what it was given meanwhile goes to the next one.
-    pub(crate) fn leave(&mut self, now: Instant, key: Key, orders: &mut Orders<C>) {
-        let Some(Answer::Lent(grant)) = self.waiters.leave(key) else {
+    pub(crate) fn leave(&mut self, now: Instant, ticket: &Ticket<C, E>, orders: &mut Orders<C>) {
+        let Some(Answer::Lent(grant)) = self.waiters.leave(ticket) else {
             // Whoever was behind it may fit where it did not.
             self.seat_waiters(now, orders);
             return;
@@ -259,8 +262,8 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
         orders: &mut Orders<C>,
     ) -> Duration {
         let slot = self.slots.slot_mut(index);
-        if let Some(hook) = slot.on_cancel.take() {
-            orders.push(Order::Forget(hook));
+        if slot.on_cancel.is_some() {
+            orders.forget(slot.on_cancel.take());
         }
         let held = now.saturating_duration_since(slot.since);
         if slot.stays {
@@ -381,8 +384,7 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
             seat: None,
             connection,
         };
-        let waker = self.waiters.answer(key, Answer::Lent(grant));
-        orders.extend(waker.map(Order::Wake));
+        orders.wake(self.waiters.answer(key, Answer::Lent(grant)));
     }
 
     /// Sends a connection to be closed; its slot counts until it is.
@@ -412,13 +414,7 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
 
     /// A connection has gone for good, and its slot is free.
     pub(crate) fn vacate(&mut self, now: Instant, index: usize, orders: &mut Orders<C>) {
-        orders.extend(
-            self.slots
-                .slot_mut(index)
-                .on_cancel
-                .take()
-                .map(Order::Forget),
-        );
+        orders.forget(self.slots.slot_mut(index).on_cancel.take());
         self.slots.shift(index, Phase::Vacant, now);
         self.settle(now, orders);
     }

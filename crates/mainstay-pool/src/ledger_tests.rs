@@ -11,7 +11,7 @@ use crate::ledger::{Ledger, Offer};
 use crate::opening::Failure;
 use crate::orders::{Order, Orders};
 use crate::settings::Settings;
-use crate::waiters::{Answer, Key, Request};
+use crate::waiters::{Answer, Request, Ticket};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -24,9 +24,13 @@ fn ledger(limit: usize) -> Ledger<u32, &'static str> {
 }
 
 /// Asks, and expects to be queued.
-fn queue(ledger: &mut Ledger<u32, &'static str>, now: Instant, orders: &mut Orders<u32>) -> Key {
-    match ledger.request(now, &Request::until(now + SECOND), orders) {
-        Offer::Queue(key) => key,
+fn queue(
+    ledger: &mut Ledger<u32, &'static str>,
+    now: Instant,
+    orders: &mut Orders<u32>,
+) -> Ticket<u32, &'static str> {
+    match ledger.request(now, &Request::until(now + SECOND), Waker::noop(), orders) {
+        Offer::Queue(ticket) => ticket,
         Offer::Lend(..) | Offer::Refuse(_) => panic!("there was nothing to lend"),
     }
 }
@@ -46,12 +50,12 @@ fn what_arrives_is_put_into_the_oldest_waiters_place() {
     let second = queue(&mut ledger, now, &mut orders);
     assert_eq!(connects(&orders), [0], "the limit is one");
     ledger.connected(now, 0, 42, &mut orders);
-    let answer = ledger.waiters.poll(first, Waker::noop());
+    let answer = first.look(Waker::noop());
     assert!(matches!(answer, Some(Answer::Lent(grant)) if grant.connection == 42));
-    assert!(ledger.waiters.poll(second, Waker::noop()).is_none());
+    assert!(second.look(Waker::noop()).is_none());
     ledger.give_back(now, 0, 42, Condition::Clean, &mut orders);
     assert!(matches!(
-        ledger.waiters.poll(second, Waker::noop()),
+        second.look(Waker::noop()),
         Some(Answer::Lent(grant)) if grant.connection == 42
     ));
 }
@@ -61,12 +65,12 @@ fn clean_return_orders_nothing_once_the_upkeep_is_set() {
     let (mut ledger, now, mut orders) = (ledger(1), Instant::now(), Orders::new());
     let key = queue(&mut ledger, now, &mut orders);
     ledger.connected(now, 0, 42, &mut orders);
-    assert!(ledger.waiters.poll(key, Waker::noop()).is_some());
+    assert!(key.look(Waker::noop()).is_some());
     ledger.give_back(now, 0, 42, Condition::Clean, &mut orders);
-    orders.clear();
+    orders = Orders::new();
     for n in 1..1000 {
         let now = now + Duration::from_micros(n);
-        let offer = ledger.request(now, &Request::until(now), &mut orders);
+        let offer = ledger.request(now, &Request::until(now), Waker::noop(), &mut orders);
         assert!(matches!(offer, Offer::Lend(grant) if grant.connection == 42));
         ledger.give_back(now, 0, 42, Condition::Clean, &mut orders);
     }
@@ -78,8 +82,8 @@ fn slot_counts_until_the_connection_has_gone() {
     let (mut ledger, now, mut orders) = (ledger(1), Instant::now(), Orders::new());
     let key = queue(&mut ledger, now, &mut orders);
     ledger.connected(now, 0, 42, &mut orders);
-    assert!(ledger.waiters.poll(key, Waker::noop()).is_some());
-    orders.clear();
+    assert!(key.look(Waker::noop()).is_some());
+    orders = Orders::new();
     ledger.give_back(now, 0, 42, Condition::Broken, &mut orders);
     let closing = Order::Close {
         index: 0,
@@ -87,7 +91,7 @@ fn slot_counts_until_the_connection_has_gone() {
         reason: CloseReason::Broken,
     };
     assert_eq!(
-        std::mem::discriminant(&orders[0]),
+        std::mem::discriminant(orders.iter().next().unwrap()),
         std::mem::discriminant(&closing)
     );
     queue(&mut ledger, now, &mut orders);
@@ -111,7 +115,7 @@ fn failure_is_the_cause_until_connecting_succeeds() {
     };
     ledger.connect_failed(now, 0, failure, &mut orders);
     assert_eq!(ledger.cause_of_timeout(), Cause::Unreachable("refused"));
-    orders.clear();
+    orders = Orders::new();
     let later = now + SECOND;
     ledger.tend(later, &mut orders);
     assert_eq!(

@@ -4,13 +4,8 @@
 //! which frees the slot if whoever holds it disappears.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock, PoisonError};
-#[cfg(not(shuttle))]
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, OnceLock};
 
-// With this lock a scheduler can try every order of events (`tests/handover.rs`).
-#[cfg(shuttle)]
-use shuttle::sync::{Mutex, MutexGuard};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
@@ -18,6 +13,7 @@ use tokio::time::Instant;
 
 use crate::connector::Connector;
 use crate::ledger::Ledger;
+use crate::lock::{self, Mutex, MutexGuard};
 use crate::observer::{Event, Observer};
 use crate::orders::{Order, Orders};
 use crate::settings::Settings;
@@ -87,10 +83,9 @@ impl<K: Connector> Lender<K> {
         }
     }
 
-    /// The ledger, to be read. Nothing panics under this lock; if something did, the counts are
-    /// still the best there is.
+    /// The ledger, to be read.
     pub(crate) fn ledger(&self) -> MutexGuard<'_, LedgerOf<K>> {
-        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+        lock::enter(&self.ledger)
     }
 
     /// Visits the ledger and carries out what it orders.
@@ -112,8 +107,12 @@ impl<K: Connector> Lender<K> {
         let result = visit(&mut ledger, now, &mut orders);
         let watched = ledger.watchers > 0;
         drop(ledger);
-        if !orders.is_empty() {
-            self.carry_out(orders);
+        let (first, more) = orders.split();
+        if let Some(waker) = first {
+            waker.wake();
+        }
+        if !more.is_empty() {
+            self.carry_out(more);
         }
         if watched {
             self.changed.notify_waiters();
@@ -121,7 +120,7 @@ impl<K: Connector> Lender<K> {
         result
     }
 
-    fn carry_out(self: &Arc<Self>, orders: OrdersOf<K>) {
+    fn carry_out(self: &Arc<Self>, orders: Vec<Order<Kept<K>>>) {
         for order in orders {
             match order {
                 Order::Wake(waker) => waker.wake(),

@@ -72,6 +72,7 @@
 //! closing), `pool` and `builder` (the face), `settings`, `status`, `error`, `observer` (words).
 
 mod connector;
+mod lock;
 mod slots;
 mod waiters;
 

@@ -119,8 +119,7 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
         self.pace(now, failure);
         if let Some(error) = error {
             while let Some(key) = self.waiters.oldest() {
-                let waker = self.waiters.answer(key, Answer::Refused(error.clone()));
-                orders.extend(waker.map(Order::Wake));
+                orders.wake(self.waiters.answer(key, Answer::Refused(error.clone())));
             }
         }
         self.settle(now, orders);

@@ -31,6 +31,56 @@ pub(crate) enum Order<C> {
     Tell(Event),
 }
 
-/// Orders of one visit to the ledger. At most a few per slot; empty (and not allocated) when a clean
-/// connection is lent or returned and nobody waits.
-pub(crate) type Orders<C> = Vec<Order<C>>;
+/// Orders of one visit to the ledger. At most a few per slot; empty when a clean connection is lent or
+/// returned and nobody waits, and without allocation when it only goes to the next waiter.
+pub(crate) struct Orders<C> {
+    /// Whoever is woken first, which is most often the only order.
+    first: Option<Waker>,
+    more: Vec<Order<C>>,
+}
+
+impl<C> Orders<C> {
+    pub(crate) const fn new() -> Self {
+        Self {
+            first: None,
+            more: Vec::new(),
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.first.is_none() && self.more.is_empty()
+    }
+
+    pub(crate) fn push(&mut self, order: Order<C>) {
+        self.more.push(order);
+    }
+
+    /// Wakes this waiter, if it has left a way to.
+    pub(crate) fn wake(&mut self, waker: Option<Waker>) {
+        match waker {
+            Some(waker) if self.first.is_none() => self.first = Some(waker),
+            waker => self.more.extend(waker.map(Order::Wake)),
+        }
+    }
+
+    /// Drops this hook, if there is one.
+    pub(crate) fn forget(&mut self, hook: Option<CancelHook>) {
+        self.more.extend(hook.map(Order::Forget));
+    }
+
+    /// The upkeep looks again anyway.
+    pub(crate) fn without_upkeep(&mut self) {
+        self.more.retain(|order| !matches!(order, Order::Upkeep));
+    }
+
+    /// Whoever is woken first, and the rest.
+    pub(crate) fn split(self) -> (Option<Waker>, Vec<Order<C>>) {
+        (self.first, self.more)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Order<C>> {
+        self.more.iter()
+    }
+}

@@ -145,7 +145,6 @@ impl Settings {
         }
         self
     }
-
 }
 
 /// A duration that may be added to any instant.

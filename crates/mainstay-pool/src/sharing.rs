@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use crate::connector::Condition;
 use crate::ledger::Ledger;
-use crate::orders::{Order, Orders};
+use crate::orders::Orders;
 use crate::slots::{Phase, Seat, Slot};
 use crate::waiters::{Answer, Grant, Key, Request, Use};
 
@@ -88,7 +88,7 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
     fn end_seat(&mut self, now: Instant, seat: Seat, orders: &mut Orders<C>) {
         let held = now.saturating_duration_since(seat.since);
         self.note_held(held, seat.site, seat.warned, orders);
-        orders.extend(seat.on_cancel.map(Order::Forget));
+        orders.forget(seat.on_cancel);
     }
 
     /// Makes a connection shared that nobody uses.
@@ -106,8 +106,7 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
             return;
         };
         self.waiters.served(key);
-        let waker = self.waiters.answer(key, Answer::Lent(grant));
-        orders.extend(waker.map(Order::Wake));
+        orders.wake(self.waiters.answer(key, Answer::Lent(grant)));
         self.watch_long_hold(now, orders);
     }
 
@@ -156,6 +155,9 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
         let leases = self.waiters.waiting_for(Use::Exclusive);
         let places = self.waiters.waiting_for(Use::Shared);
         let active = self.settings.active;
+        if places == 0 {
+            return leases;
+        }
         let room = active.saturating_sub(self.slots.count(Phase::Shared));
         leases + places.div_ceil(self.settings.depth).max(places.min(room))
     }

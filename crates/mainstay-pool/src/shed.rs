@@ -109,6 +109,7 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
         let standing = shedder.look(now, wait, serving);
         let target = shedder.rule.target;
         let usual_hold = Duration::from_nanos(shedder.usual_hold);
+        let usual = now + usual_hold;
         for (priority, longest) in [
             (Priority::Batch, target),
             (Priority::Interactive, 2 * target),
@@ -116,6 +117,9 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
             while let Some(key) = self.waiters.oldest_of(priority) {
                 let since = self.waiters.since(key);
                 let deadline = self.waiters.request(key).deadline;
+                if !standing && deadline >= usual {
+                    break; // the slack asked for is never more than a usual hold
+                }
                 let slack = usual_hold.min(deadline.saturating_duration_since(since) / 4);
                 let reason = if deadline.saturating_duration_since(now) < slack {
                     ShedReason::Slack
@@ -125,8 +129,7 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
                     break;
                 };
                 self.totals.shed += 1;
-                let waker = self.waiters.answer(key, Answer::Shed(reason));
-                orders.extend(waker.map(Order::Wake));
+                orders.wake(self.waiters.answer(key, Answer::Shed(reason)));
                 orders.push(Order::Tell(Event::Shed(reason)));
             }
         }

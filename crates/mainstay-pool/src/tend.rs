@@ -34,7 +34,7 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
         // What is due now has just been done; an alarm in the past would turn the loop hot.
         self.alarm = self.alarm.map(|at| at.max(now + Duration::from_millis(1)));
         self.alarm_within = Duration::MAX;
-        orders.retain(|order| !matches!(order, Order::Upkeep));
+        orders.without_upkeep();
         self.alarm
     }
 

@@ -8,6 +8,7 @@
 //! pool's `max_waiters`.
 
 use std::panic::Location;
+use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use tokio::time::Instant;
 
 use crate::connector::Tag;
 use crate::error::ShedReason;
+use crate::lock::{self, Mutex};
 
 /// Who is served first.
 #[derive(Copy, Clone, PartialEq, Eq, Hash, Debug, Default)]
@@ -111,14 +113,45 @@ pub(crate) enum Answer<C, E> {
     Shed(ShedReason),
 }
 
-/// Which waiter; owned by the waiter until it leaves.
+/// Which waiter; valid until it is answered or leaves.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Key(usize);
 
-enum State<C, E> {
-    Free,
-    Waiting(Option<Waker>),
-    Answered(Answer<C, E>),
+/// Where a waiter finds its answer without asking the ledger, which everybody else visits. Filled
+/// and given up only under the ledger's lock, looked into without it.
+struct Letterbox<C, E>(Mutex<Letter<C, E>>);
+
+enum Letter<C, E> {
+    Awaited(Waker),
+    Here(Answer<C, E>),
+    Taken,
+}
+
+/// A waiter's way to its answer; given back with [`Waiters::leave`] unless the answer was taken.
+pub(crate) struct Ticket<C, E> {
+    key: Key,
+    letterbox: Arc<Letterbox<C, E>>,
+}
+
+impl<C, E> Ticket<C, E> {
+    /// Takes the answer, or leaves the waker that is to be woken when there is one.
+    pub(crate) fn look(&self, waker: &Waker) -> Option<Answer<C, E>> {
+        let mut letter = lock::enter(&self.letterbox.0);
+        if let Letter::Awaited(kept) = &mut *letter {
+            kept.clone_from(waker);
+            return None;
+        }
+        letter.take()
+    }
+}
+
+impl<C, E> Letter<C, E> {
+    fn take(&mut self) -> Option<Answer<C, E>> {
+        match std::mem::replace(self, Self::Taken) {
+            Self::Here(answer) => Some(answer),
+            Self::Awaited(_) | Self::Taken => None,
+        }
+    }
 }
 
 struct Waiter<C, E> {
@@ -126,7 +159,8 @@ struct Waiter<C, E> {
     since: Instant,
     /// Tells who came first where two lines are one queue.
     number: u64,
-    state: State<C, E>,
+    /// `None` once it is answered or has left.
+    letterbox: Option<Arc<Letterbox<C, E>>>,
     previous: Option<usize>,
     next: Option<usize>,
 }
@@ -175,19 +209,16 @@ impl<C, E> Waiters<C, E> {
         self.waiting[wanted as usize]
     }
 
-    /// How many are in the slab, with those that were answered and have not looked yet.
-    pub(crate) fn taken(&self) -> usize {
-        self.slab.len() - self.free.len()
-    }
-
-    pub(crate) fn join(&mut self, now: Instant, request: Request) -> Key {
+    pub(crate) fn join(&mut self, now: Instant, request: Request, waker: &Waker) -> Ticket<C, E> {
         let line = line(&request);
         self.joined += 1;
+        let letter = Mutex::new(Letter::Awaited(waker.clone()));
+        let letterbox = Arc::new(Letterbox(letter));
         let waiter = Waiter {
             request,
             since: now,
             number: self.joined,
-            state: State::Waiting(None),
+            letterbox: Some(Arc::clone(&letterbox)),
             previous: self.lines[line].last,
             next: None,
         };
@@ -203,38 +234,28 @@ impl<C, E> Waiters<C, E> {
             None => self.lines[line].first = Some(index),
         }
         self.waiting[request.wanted as usize] += 1;
-        Key(index)
-    }
-
-    /// Takes the answer, or leaves the waker that is to be woken when there is one.
-    pub(crate) fn poll(&mut self, key: Key, waker: &Waker) -> Option<Answer<C, E>> {
-        if let State::Waiting(kept) = &mut self.slab[key.0].state {
-            if !kept.as_ref().is_some_and(|kept| kept.will_wake(waker)) {
-                *kept = Some(waker.clone());
-            }
-            return None;
-        }
-        self.leave(key)
+        let key = Key(index);
+        Ticket { key, letterbox }
     }
 
     /// Takes the waiter out, with the answer if there was one already.
-    pub(crate) fn leave(&mut self, key: Key) -> Option<Answer<C, E>> {
-        if matches!(self.slab[key.0].state, State::Waiting(_)) {
-            self.unlink(key.0);
+    pub(crate) fn leave(&mut self, ticket: &Ticket<C, E>) -> Option<Answer<C, E>> {
+        let mut letter = lock::enter(&ticket.letterbox.0);
+        if matches!(*letter, Letter::Awaited(_)) {
+            // Only without an answer is the key still this waiter's own.
+            self.unlink(ticket.key.0);
         }
-        self.free.push(key.0);
-        match std::mem::replace(&mut self.slab[key.0].state, State::Free) {
-            State::Answered(answer) => Some(answer),
-            State::Waiting(_) | State::Free => None,
-        }
+        letter.take()
     }
 
-    /// Leaves the answer for the waiter and returns who is to be woken.
+    /// Leaves the answer for the waiter, who is out of the queue by that, and returns who is to be
+    /// woken.
     pub(crate) fn answer(&mut self, key: Key, answer: Answer<C, E>) -> Option<Waker> {
-        self.unlink(key.0);
-        match std::mem::replace(&mut self.slab[key.0].state, State::Answered(answer)) {
-            State::Waiting(waker) => waker,
-            State::Answered(_) | State::Free => None,
+        let letterbox = self.unlink(key.0)?;
+        let mut letter = lock::enter(&letterbox.0);
+        match std::mem::replace(&mut *letter, Letter::Here(answer)) {
+            Letter::Awaited(waker) => Some(waker),
+            Letter::Here(_) | Letter::Taken => None,
         }
     }
 
@@ -296,15 +317,13 @@ impl<C, E> Waiters<C, E> {
 
     /// How long the one that waits longest has waited.
     pub(crate) fn longest_wait(&self, now: Instant) -> Duration {
-        self.lines
-            .iter()
-            .filter_map(|line| line.first)
-            .map(|index| now.saturating_duration_since(self.slab[index].since))
-            .max()
-            .unwrap_or_default()
+        let first = self.lines.iter().filter_map(|line| line.first);
+        let earliest = first.map(|index| self.slab[index].since).min();
+        earliest.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
     }
 
-    fn unlink(&mut self, index: usize) {
+    /// Takes a waiter out of its line and frees its place in the slab.
+    fn unlink(&mut self, index: usize) -> Option<Arc<Letterbox<C, E>>> {
         let Waiter {
             previous,
             next,
@@ -322,6 +341,8 @@ impl<C, E> Waiters<C, E> {
             None => self.lines[line].last = previous,
         }
         self.waiting[wanted] -= 1;
+        self.free.push(index);
+        self.slab[index].letterbox.take()
     }
 }
 
