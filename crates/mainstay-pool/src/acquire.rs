@@ -43,7 +43,7 @@ impl<K: Connector> Hold<K> for Lease<K> {
     const USE: Use = Use::Exclusive;
 
     fn hold(lender: &Arc<Lender<K>>, grant: GrantOf<K>, by: &Request, now: Instant) -> Self {
-        Self::new(lender.claim(grant.index), grant.connection, by.site, now)
+        Self::new(lender.claim(grant.index), grant, by.site, now)
     }
 
     fn is_fit(&self) -> bool {
@@ -72,22 +72,26 @@ impl<K: Connector> Hold<K> for Place<K> {
     }
 }
 
-/// Waits for a connection, or a place on one, until the deadline of the request.
+/// Waits for a connection, or a place on one, until the deadline of the request, which is made when
+/// the time is known.
 ///
 /// A block and not an `async fn`, which would move its arguments once more on the first poll.
-pub(crate) fn acquire<K: Connector, H: Hold<K>>(
+#[expect(clippy::manual_async_fn, reason = "measured: one move less")]
+pub(crate) fn acquire<K: Connector, H: Hold<K>, R: FnOnce(Instant) -> Request + Send>(
     lender: &Arc<Lender<K>>,
-    mut request: Request,
-) -> impl Future<Output = Result<H, ErrorOf<K>>> + Send + use<'_, K, H> {
-    request.wanted = H::USE;
+    request: R,
+) -> impl Future<Output = Result<H, ErrorOf<K>>> + Send + use<'_, K, H, R> {
     async move {
+        let mut now = Instant::now();
         if !lender.has_runtime() {
-            let ledger = lender.ledger();
-            return Err(ledger.explain(Instant::now(), Cause::NoRuntime, Duration::ZERO));
+            return Err(lender
+                .ledger()
+                .explain(now, Cause::NoRuntime, Duration::ZERO));
         }
+        let mut request = request(now);
+        request.wanted = H::USE;
         request.task = task::try_id();
         loop {
-            let now = Instant::now();
             let asked = poll_fn(|context| {
                 Poll::Ready(lender.visit_at(now, |ledger, now, orders| {
                     ledger.request(now, &request, context.waker(), orders)
@@ -103,6 +107,7 @@ pub(crate) fn acquire<K: Connector, H: Hold<K>>(
                     }
                     // That one had died while it was idle; there is the next one, or the queue.
                     held.reject();
+                    now = Instant::now();
                 }
                 Offer::Queue(ticket) => {
                     let turn = Turn {

@@ -15,6 +15,7 @@ use crate::errands;
 use crate::lender::{Claim, Kept, LedgerOf, OrdersOf, SOLE};
 use crate::observer::Event;
 use crate::slots::Phase;
+use crate::waiters::Grant;
 
 const PRESENT: &str = "a lease has its connection until it is consumed";
 
@@ -25,20 +26,23 @@ pub struct Lease<K: Connector> {
     claim: Claim<K>,
     since: Instant,
     site: &'static Location<'static>,
+    /// Of the slot; nobody else changes it meanwhile.
+    tag: Tag,
 }
 
 impl<K: Connector> Lease<K> {
     pub(crate) fn new(
         claim: Claim<K>,
-        connection: Kept<K>,
+        grant: Grant<Kept<K>>,
         site: &'static Location<'static>,
         since: Instant,
     ) -> Self {
         Self {
-            connection: Some(connection),
+            connection: Some(grant.connection),
             claim,
             since,
             site,
+            tag: grant.tag,
         }
     }
 
@@ -102,6 +106,10 @@ impl<K: Connector> Lease<K> {
 
     /// Remembers a setting that this connection has from now on, for callers that prefer it.
     pub fn set_tag(&mut self, tag: Tag) {
+        if tag == self.tag {
+            return;
+        }
+        self.tag = tag;
         self.claim
             .lender
             .ledger()
@@ -113,7 +121,7 @@ impl<K: Connector> Lease<K> {
     /// The setting this connection was last used with.
     #[must_use]
     pub fn tag(&self) -> Tag {
-        self.claim.lender.ledger().slots.slot(self.claim.index).tag
+        self.tag
     }
 
     /// Where this lease was acquired.

@@ -155,6 +155,7 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
         Some(Grant {
             index,
             seat: None,
+            tag: self.slots.slot(index).tag,
             connection,
         })
     }
@@ -382,6 +383,7 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
         let grant = Grant {
             index,
             seat: None,
+            tag: self.slots.slot(index).tag,
             connection,
         };
         orders.wake(self.waiters.answer(key, Answer::Lent(grant)));

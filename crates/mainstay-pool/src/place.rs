@@ -6,6 +6,7 @@ use std::fmt;
 use std::ops::Deref;
 use std::panic::Location;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -21,6 +22,9 @@ pub struct Place<K: Connector> {
     leaving: Leaving<K>,
     since: Instant,
     site: &'static Location<'static>,
+    /// Of the connection. While this place is taken nobody else may change it, so reading it needs no
+    /// lock.
+    tag: AtomicU8,
 }
 
 impl<K: Connector> Place<K> {
@@ -37,11 +41,13 @@ impl<K: Connector> Place<K> {
             connection: Some(grant.connection),
             condition: Condition::Broken,
             unused: false,
+            at: None,
         };
         Self {
             leaving,
             since,
             site,
+            tag: AtomicU8::new(grant.tag.0),
         }
     }
 
@@ -64,6 +70,7 @@ impl<K: Connector> Place<K> {
             let alone = slot.seats.len() == 1;
             if alone {
                 slot.tag = tag;
+                self.tag.store(tag.0, Ordering::Relaxed);
                 ledger.seat_waiters(now, orders);
             }
             alone
@@ -73,8 +80,7 @@ impl<K: Connector> Place<K> {
     /// The setting this connection was last used with.
     #[must_use]
     pub fn tag(&self) -> Tag {
-        let ledger = self.leaving.lender.ledger();
-        ledger.slots.slot(self.leaving.index).tag
+        Tag(self.tag.load(Ordering::Relaxed))
     }
 
     /// The generation of the pool in which this connection was opened.
@@ -102,9 +108,8 @@ impl<K: Connector> Place<K> {
         let earlier = {
             let mut ledger = self.leaving.lender.ledger();
             let slot = ledger.slots.slot_mut(self.leaving.index);
-            let number = self.leaving.seat;
-            let seat = slot.seats.iter_mut().find(|s| Some(s.number) == number);
-            seat.and_then(|seat| seat.on_cancel.replace(Box::new(hook)))
+            let position = self.leaving.seat.and_then(|seat| slot.position(seat));
+            position.and_then(|at| slot.seats[at].on_cancel.replace(Box::new(hook)))
         };
         // Dropped outside the lock: it is the user's code.
         drop(earlier);
@@ -118,8 +123,13 @@ impl<K: Connector> Drop for Place<K> {
         }
         // If judging panics, the place is left with `Broken`.
         self.leaving.condition = self.condition();
-        let (held, site) = (self.since.elapsed(), self.site);
-        self.leaving.lender.report(|| Event::Held { held, site });
+        let now = Instant::now();
+        self.leaving.at = Some(now);
+        let (since, site) = (self.since, self.site);
+        self.leaving.lender.report(|| {
+            let held = now.saturating_duration_since(since);
+            Event::Held { held, site }
+        });
     }
 }
 
@@ -150,6 +160,8 @@ struct Leaving<K: Connector> {
     condition: Condition,
     /// The connection was found broken before it was used.
     unused: bool,
+    /// When it was judged, which is when it leaves.
+    at: Option<Instant>,
 }
 
 impl<K: Connector> Drop for Leaving<K> {
@@ -160,10 +172,12 @@ impl<K: Connector> Drop for Leaving<K> {
         let grant = Grant {
             index: self.index,
             seat: self.seat,
+            tag: Tag::default(),
             connection,
         };
         let (condition, unused) = (self.condition, self.unused);
-        let last = self.lender.visit(|ledger, now, orders| {
+        let now = self.at.unwrap_or_else(Instant::now);
+        let last = self.lender.visit_at(now, |ledger, now, orders| {
             ledger.totals.acquired -= u64::from(unused);
             ledger.leave_place(now, grant, condition, orders)
         });
@@ -175,7 +189,7 @@ impl<K: Connector> Drop for Leaving<K> {
         let mut claim = self.lender.claim(self.index);
         let condition = self.lender.connector.condition(&connection);
         let tag = self.lender.connector.tag(&connection);
-        claim.settle(|ledger, index, now, orders| {
+        claim.settle_at(now, |ledger, index, now, orders| {
             ledger.slots.note_tag(index, tag);
             ledger.put_back(now, index, connection, condition, orders);
         });

@@ -53,7 +53,29 @@ impl<K: Connector> Pool<K> {
         &self,
         deadline: Instant,
     ) -> impl Future<Output = Result<Lease<K>, AcquireError<K::Error>>> + Send + use<'_, K> {
-        acquire::acquire(&self.lender, Request::until(deadline))
+        let request = Request::until(deadline);
+        acquire::acquire(&self.lender, move |_| request)
+    }
+
+    /// Like [`acquire`](Self::acquire), for a caller that has no deadline but a time it is willing to
+    /// wait, counted from the first poll: the clock is read once for both.
+    ///
+    /// # Errors
+    ///
+    /// Says why there was none: [`Cause`](crate::Cause).
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`acquire`](Self::acquire).
+    #[track_caller]
+    pub fn acquire_within(
+        &self,
+        time: Duration,
+    ) -> impl Future<Output = Result<Lease<K>, AcquireError<K::Error>>> + Send + use<'_, K> {
+        let (site, time) = (Location::caller(), settings::sane(time));
+        acquire::acquire(&self.lender, move |now| {
+            Request::until(now + time).site(site)
+        })
     }
 
     /// Like [`acquire`](Self::acquire), with a preferred setting and a priority.
@@ -69,7 +91,7 @@ impl<K: Connector> Pool<K> {
         &self,
         request: Request,
     ) -> impl Future<Output = Result<Lease<K>, AcquireError<K::Error>>> + Send + use<'_, K> {
-        acquire::acquire(&self.lender, request)
+        acquire::acquire(&self.lender, move |_| request)
     }
 
     /// Waits for a place on a connection that others use at the same time, under the same rules as
@@ -88,7 +110,7 @@ impl<K: Connector> Pool<K> {
         &self,
         request: Request,
     ) -> impl Future<Output = Result<Place<K>, AcquireError<K::Error>>> + Send + use<'_, K> {
-        acquire::acquire(&self.lender, request)
+        acquire::acquire(&self.lender, move |_| request)
     }
 
     /// Takes an idle connection that needs no check, if there is one and nobody waits.

@@ -60,14 +60,12 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
             index,
             seat,
             connection,
+            ..
         } = grant;
         // Dropped before the last one may take it out, so that the last one is its only owner.
         drop(connection);
         let slot = self.slots.slot_mut(index);
-        let position = slot
-            .seats
-            .iter()
-            .position(|other| Some(other.number) == seat)?;
+        let position = slot.position(seat?)?;
         let left = slot.seats.remove(position)?;
         // Unanswered statements of others look dirty too; only what is broken is so for all.
         slot.draining |= condition == Condition::Broken;
@@ -230,6 +228,7 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
         Some(Grant {
             index,
             seat: Some(number),
+            tag: slot.tag,
             connection,
         })
     }

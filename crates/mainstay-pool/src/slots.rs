@@ -81,7 +81,7 @@ pub(crate) struct Slot<C> {
     /// The task of the present lease was reported as waiting for another one.
     pub(crate) nested: bool,
     pub(crate) on_cancel: Option<CancelHook>,
-    /// The places taken, oldest first; at most the depth of the pool.
+    /// The places taken, oldest first, so by number; at most the depth of the pool.
     pub(crate) seats: VecDeque<Seat>,
     /// Shared, but takes nobody more until everybody has left.
     pub(crate) draining: bool,
@@ -95,6 +95,13 @@ impl<C> Slot<C> {
     /// Whether it may be lent as it is, for all that is known of the connection.
     pub(crate) fn is_fresh(&self, now: Instant) -> bool {
         !self.suspect && now < self.fresh_until
+    }
+
+    /// Where among the places the one with this number is.
+    pub(crate) fn position(&self, seat: u64) -> Option<usize> {
+        self.seats
+            .binary_search_by_key(&seat, |other| other.number)
+            .ok()
     }
 
     /// When the connection last showed that it answers.

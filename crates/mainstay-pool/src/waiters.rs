@@ -98,6 +98,8 @@ pub(crate) struct Grant<C> {
     pub(crate) index: usize,
     /// The number of the place, if it is one.
     pub(crate) seat: Option<u64>,
+    /// The setting of the connection.
+    pub(crate) tag: Tag,
     pub(crate) connection: C,
 }
 

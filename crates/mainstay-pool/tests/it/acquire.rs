@@ -1,4 +1,7 @@
+use std::time::Duration;
+
 use mainstay_pool::{Cause, Condition, Event, Priority, Request, Tag};
+use tokio::time::{Instant, timeout};
 
 use crate::script::{Script, Step, millis, pass, secs, turn, within};
 
@@ -11,6 +14,22 @@ async fn returned_connection_is_lent_again_without_connecting() {
     assert_eq!(first, second);
     assert_eq!(script.seen().attempts, 1);
     assert_eq!(script.seen().checked, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn time_to_wait_begins_with_the_first_poll_and_is_not_overshot() {
+    let script = Script::default();
+    let pool = script.pool().limit(1).build();
+    let _held = pool.acquire_within(secs(1)).await.unwrap();
+    let second = pool.acquire_within(secs(2));
+    pass(secs(5)).await;
+    let begun = Instant::now();
+    let error = second.await.unwrap_err();
+    assert!(matches!(error.cause, Cause::Exhausted), "{error}");
+    assert_eq!(begun.elapsed().as_millis() / 2, 1000);
+    let for_ever = pool.acquire_within(Duration::MAX);
+    assert!(timeout(secs(1), for_ever).await.is_err(), "no overflow");
+    assert_eq!(pool.status().waiting, 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -206,7 +225,7 @@ async fn closing_a_lease_waits_until_the_slot_is_free() {
     script.books().closes.push_back(Step::Take(secs(2)));
     let pool = script.pool().limit(1).build();
     let lease = pool.acquire(within(secs(1))).await.unwrap();
-    let begun = tokio::time::Instant::now();
+    let begun = Instant::now();
     lease.close().await;
     assert_eq!(begun.elapsed().as_secs(), 2);
     assert_eq!(pool.status().in_use(), 0);

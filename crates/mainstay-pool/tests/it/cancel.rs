@@ -21,11 +21,15 @@ async fn drop_after<F: Future>(future: F, polls: usize) -> bool {
 
 #[tokio::test(start_paused = true)]
 async fn acquire_dropped_after_any_number_of_polls_loses_nothing() {
-    for polls in 0..12 {
+    for polls in 0..24 {
         let script = Script::default();
         script.connects([Step::Take(millis(1))]);
         let pool = script.pool().limit(1).build();
-        drop_after(pool.acquire(within(secs(5))), polls).await;
+        if polls % 2 == 0 {
+            drop_after(pool.acquire(within(secs(5))), polls).await;
+        } else {
+            drop_after(pool.acquire_within(secs(5)), polls).await;
+        }
         pass(millis(10)).await;
         let status = pool.status();
         assert_eq!((status.lent, status.waiting), (0, 0), "after {polls} polls");
