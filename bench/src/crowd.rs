@@ -6,16 +6,17 @@ use crate::peers::{self, Checks, PATIENCE, Peer};
 use crate::{Effort, median};
 
 /// What a crowd saw in one turn.
-struct Turn {
+pub struct Turn {
     /// Calls in a second.
-    rate: f64,
+    pub rate: f64,
     /// Milliseconds from asking to holding: half, 99 % and 99.9 % waited less.
-    waits: [f64; 3],
+    pub waits: [f64; 3],
     /// Calls of the least and of the most served task, of the mean.
-    fairness: [f64; 2],
+    pub fairness: [f64; 2],
 }
 
-async fn turn<P: Peer>(peer: &P, tasks: usize, hold: Duration, length: Duration) -> Turn {
+/// One turn of a crowd: so many tasks that ask, hold and give back over and over.
+pub async fn turn<P: Peer>(peer: &P, tasks: usize, hold: Duration, length: Duration) -> Turn {
     let begun = Instant::now();
     let mut crowd = Vec::new();
     for _ in 0..tasks {

@@ -14,7 +14,7 @@ const HOLD: Duration = Duration::from_millis(10);
 const DEADLINE: Duration = Duration::from_millis(200);
 
 /// Answers in a second that the connections can give, measured with nobody giving up.
-async fn capacity(effort: Effort) -> f64 {
+async fn capacity(length: Duration) -> f64 {
     let peer = peers::semaphore(LIMIT);
     let begun = Instant::now();
     let crowd: Vec<_> = (0..LIMIT)
@@ -22,7 +22,7 @@ async fn capacity(effort: Effort) -> f64 {
             let peer = peer.clone();
             tokio::spawn(async move {
                 let mut calls = 0_u32;
-                while begun.elapsed() < effort.turn * 2 {
+                while begun.elapsed() < length {
                     let held = peer.take(DEADLINE).await.expect("one for each");
                     sleep(HOLD).await;
                     peer.give(held).await;
@@ -70,6 +70,13 @@ async fn useful<P: Peer>(peer: &P, rate: f64, length: Duration) -> f64 {
     f64::from(answered) / begun.elapsed().as_secs_f64()
 }
 
+/// How much of the capacity is useful when so many times the capacity is offered to mainstay.
+pub async fn share(offered: f64, length: Duration) -> f64 {
+    let capacity = capacity(length).await;
+    let pool = peers::mainstay(LIMIT, Checks::Off);
+    useful(&pool, capacity * offered, length).await / capacity
+}
+
 pub async fn run(effort: Effort) {
     println!(
         "### More load than capacity: {LIMIT} connections held for {HOLD:?}, given up after {DEADLINE:?}\n"
@@ -88,7 +95,7 @@ pub async fn run(effort: Effort) {
     let length = effort.turn * 3;
     for _ in 0..effort.rounds {
         for (column, offered) in [1.5, 3.0].into_iter().enumerate() {
-            let capacity = capacity(effort).await;
+            let capacity = capacity(effort.turn * 2).await;
             let rate = capacity * offered;
             let checks = Checks::Off;
             let bb8 = peers::bb8(LIMIT, checks, DEADLINE).await;

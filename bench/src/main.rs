@@ -1,14 +1,17 @@
 //! Pools side by side: the same work, limit, allocator and settings, in rounds that take turns, so
 //! that a busy neighbour slows all of them alike. Prints Markdown tables; what counts is the ratio.
 //!
-//! `cargo run --release --manifest-path bench/Cargo.toml` (below a minute), `-- --long` (five minutes).
+//! `cargo run --release --manifest-path bench/Cargo.toml` (below a minute), `-- --long` (five minutes),
+//! `-- --check` (half a minute; only mainstay and deadpool, fails when an aim is missed).
 
+mod check;
 mod counting;
 mod crowd;
 mod load;
 mod peers;
 mod solo;
 
+use std::process::ExitCode;
 use std::time::Duration;
 
 #[global_allocator]
@@ -23,8 +26,9 @@ pub struct Effort {
     pub turn: Duration,
 }
 
-fn main() {
-    let long = std::env::args().any(|argument| argument == "--long");
+fn main() -> ExitCode {
+    let told = |word: &str| std::env::args().any(|argument| argument == word);
+    let (long, check) = (told("--long"), told("--check"));
     let effort = if long {
         Effort {
             rounds: 5,
@@ -44,13 +48,21 @@ fn main() {
         .build()
         .expect("threads can be started");
     let all = async move {
+        if check {
+            return check::run().await;
+        }
         solo::run(effort).await;
         crowd::run(effort).await;
         load::run(effort).await;
+        true
     };
     // On a worker, where a service's own tasks run.
     let done = runtime.block_on(runtime.spawn(all));
-    done.expect("a measurement panicked");
+    if done.expect("a measurement panicked") {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 /// The middle value.

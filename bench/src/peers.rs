@@ -109,7 +109,7 @@ impl Peer for Mainstay {
     type Held = mainstay_pool::Lease<Empty>;
 
     async fn take(&self, within: Duration) -> Option<Self::Held> {
-        self.0.acquire(Instant::now() + within).await.ok()
+        self.0.acquire_within(within).await.ok()
     }
 }
 
@@ -132,6 +132,23 @@ impl Peer for Fixed {
 
     async fn take(&self, _: Duration) -> Option<Self::Held> {
         self.pool.acquire(self.deadline).await.ok()
+    }
+}
+
+/// Places on shared connections instead of leases: what a pipelined read costs.
+#[derive(Clone)]
+pub struct PlacesOnly(Fixed);
+
+pub fn shared(limit: usize, checks: Checks) -> PlacesOnly {
+    PlacesOnly(fixed(limit, checks))
+}
+
+impl Peer for PlacesOnly {
+    type Held = mainstay_pool::Place<Empty>;
+
+    async fn take(&self, _: Duration) -> Option<Self::Held> {
+        let request = mainstay_pool::Request::until(self.0.deadline);
+        self.0.pool.acquire_place(request).await.ok()
     }
 }
 

@@ -28,13 +28,16 @@ impl Row {
     async fn measure(&mut self, peer: &impl Peer) {
         turns(peer, 100).await;
         let before = allocations();
-        let begun = Instant::now();
-        turns(peer, OPERATIONS).await;
-        let took = begun.elapsed();
-        let count = f64::from(OPERATIONS);
-        self.nanos.push(took.as_nanos() as f64 / count);
-        self.allocations = (allocations() - before) as f64 / count;
+        self.nanos.push(nanos(peer, OPERATIONS).await);
+        self.allocations = (allocations() - before) as f64 / f64::from(OPERATIONS);
     }
+}
+
+/// Nanoseconds of one acquire and release, over so many.
+pub async fn nanos(peer: &impl Peer, count: u32) -> f64 {
+    let begun = Instant::now();
+    turns(peer, count).await;
+    begun.elapsed().as_nanos() as f64 / f64::from(count)
 }
 
 async fn turns(peer: &impl Peer, count: u32) {
@@ -51,6 +54,7 @@ pub async fn run(effort: Effort) {
     for checks in [Checks::Off, Checks::Default] {
         let mainstay = peers::mainstay(LIMIT, checks);
         let fixed = peers::fixed(LIMIT, checks);
+        let shared = peers::shared(LIMIT, checks);
         let deadpool = peers::deadpool(LIMIT, true);
         let unbounded = peers::deadpool(LIMIT, false);
         let bb8 = peers::bb8(LIMIT, checks, PATIENCE).await;
@@ -60,6 +64,7 @@ pub async fn run(effort: Effort) {
         let mut rows = [
             "mainstay",
             "mainstay, deadline given",
+            "mainstay, a place",
             "deadpool Fast",
             "deadpool Fast, no timeouts",
             "bb8",
@@ -69,9 +74,10 @@ pub async fn run(effort: Effort) {
         ]
         .map(Row::new);
         for _ in 0..effort.rounds * 30 {
-            let [a, b, c, d, e, f, g, h] = &mut rows;
+            let [a, b, s, c, d, e, f, g, h] = &mut rows;
             a.measure(&mainstay).await;
             b.measure(&fixed).await;
+            s.measure(&shared).await;
             c.measure(&deadpool).await;
             d.measure(&unbounded).await;
             e.measure(&bb8).await;
@@ -83,7 +89,7 @@ pub async fn run(effort: Effort) {
         println!("| *{}* | | | | |", checks.title());
         for (row, ns) in rows.iter().zip(nanos) {
             let (name, allocations) = (row.name, row.allocations);
-            let (bounded, plain) = (ns / nanos[2], ns / nanos[3]);
+            let (bounded, plain) = (ns / nanos[3], ns / nanos[4]);
             println!("| {name} | {ns:.0} | {bounded:.2} | {plain:.2} | {allocations:.2} |");
         }
     }

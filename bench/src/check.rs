@@ -1,0 +1,156 @@
+//! Why a check: an aim that nobody measures again is soon an aim that was met once. Mainstay and
+//! deadpool take turns, what is compared is a ratio of medians, and the command fails when one is
+//! missed: `cargo run --release --manifest-path bench/Cargo.toml -- --check`.
+
+use std::time::Duration;
+
+use crate::counting::allocations;
+use crate::crowd::{self, Turn};
+use crate::peers::{self, Checks, Peer};
+use crate::{load, median, solo};
+
+const ROUNDS: usize = 9;
+
+/// One aim and how far it was reached.
+struct Verdict {
+    aim: &'static str,
+    value: f64,
+    met: bool,
+}
+
+fn at_most(aim: &'static str, value: f64, bound: f64) -> Verdict {
+    let met = value <= bound;
+    Verdict { aim, value, met }
+}
+
+fn at_least(aim: &'static str, value: f64, bound: f64) -> Verdict {
+    let met = value >= bound;
+    Verdict { aim, value, met }
+}
+
+/// Measures everything and says whether every aim was met.
+pub async fn run() -> bool {
+    let mut verdicts = alone().await;
+    verdicts.extend(yielding().await);
+    verdicts.extend(holding().await);
+    verdicts.extend(overloaded().await);
+    println!("| aim | measured | |");
+    println!("|---|---|---|");
+    for Verdict { aim, value, met } in &verdicts {
+        let word = if *met { "met" } else { "**missed**" };
+        println!("| {aim} | {value:.2} | {word} |");
+    }
+    verdicts.iter().all(|verdict| verdict.met)
+}
+
+async fn alone() -> Vec<Verdict> {
+    const OPERATIONS: u32 = 2_000;
+    let (limit, checks) = (10, Checks::Off);
+    let (mainstay, fixed) = (peers::mainstay(limit, checks), peers::fixed(limit, checks));
+    let (bounded, unbounded) = (peers::deadpool(limit, true), peers::deadpool(limit, false));
+    let mut nanos: [Vec<f64>; 4] = Default::default();
+    let mut counted = 0;
+    for round in 0..ROUNDS * 20 {
+        let before = allocations();
+        nanos[0].push(solo::nanos(&mainstay, OPERATIONS).await);
+        nanos[1].push(solo::nanos(&fixed, OPERATIONS).await);
+        // The first round opens the connection.
+        counted += if round == 0 {
+            0
+        } else {
+            allocations() - before
+        };
+        nanos[2].push(solo::nanos(&bounded, OPERATIONS).await);
+        nanos[3].push(solo::nanos(&unbounded, OPERATIONS).await);
+    }
+    let [mainstay, fixed, bounded, unbounded] = nanos.each_mut().map(|all| median(all));
+    let each = counted as f64 / (f64::from(OPERATIONS) * 2.0 * (ROUNDS * 20 - 1) as f64);
+    println!(
+        "alone: deadpool that never waits takes {:.2} of what mainstay does",
+        unbounded / fixed
+    );
+    vec![
+        // The upkeep may wake while it is counted: a handful, not one for each.
+        at_most(
+            "allocations of an uncontended acquire and release",
+            each,
+            0.001,
+        ),
+        at_least(
+            "as fast as deadpool `Fast` with the same wait, times",
+            bounded / mainstay,
+            2.5,
+        ),
+        at_least("the same with the deadline given", bounded / fixed, 2.5),
+    ]
+}
+
+async fn turns(tasks: usize, limit: usize, hold: Duration, length: Duration) -> [Vec<Turn>; 2] {
+    let mainstay = peers::mainstay(limit, Checks::Off);
+    let deadpool = peers::deadpool(limit, true);
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    for round in 0..ROUNDS {
+        if round % 2 == 0 {
+            ours.push(turn(&mainstay, tasks, hold, length).await);
+            theirs.push(turn(&deadpool, tasks, hold, length).await);
+        } else {
+            theirs.push(turn(&deadpool, tasks, hold, length).await);
+            ours.push(turn(&mainstay, tasks, hold, length).await);
+        }
+    }
+    [ours, theirs]
+}
+
+async fn turn(peer: &impl Peer, tasks: usize, hold: Duration, length: Duration) -> Turn {
+    crowd::turn(peer, tasks, hold, length).await
+}
+
+fn middle(turns: &[Turn], pick: impl Fn(&Turn) -> f64) -> f64 {
+    let mut values: Vec<f64> = turns.iter().map(pick).collect();
+    median(&mut values)
+}
+
+async fn yielding() -> Vec<Verdict> {
+    let [ours, theirs] = turns(100, 10, Duration::ZERO, Duration::from_millis(150)).await;
+    let ratio = middle(&ours, |turn| turn.rate) / middle(&theirs, |turn| turn.rate);
+    vec![at_least(
+        "100 tasks, 10 connections, held for a yield: calls, of deadpool's",
+        ratio,
+        1.0,
+    )]
+}
+
+async fn holding() -> Vec<Verdict> {
+    let hold = Duration::from_millis(1);
+    let [ours, theirs] = turns(1000, 50, hold, Duration::from_millis(640)).await;
+    let tail = middle(&ours, |turn| turn.waits[1]) / middle(&theirs, |turn| turn.waits[1]);
+    let spread = middle(&ours, |turn| turn.waits[2] / turn.waits[0]);
+    let (least, most) = (
+        middle(&ours, |turn| turn.fairness[0]),
+        middle(&ours, |turn| turn.fairness[1]),
+    );
+    vec![
+        at_most(
+            "1,000 tasks, 50 connections, 1 ms: p99, of deadpool's",
+            tail,
+            1.0,
+        ),
+        at_most("the same: p99.9, of its own p50", spread, 1.3),
+        at_least("the same: least served task, of the mean", least, 0.9),
+        at_most("the same: most served task, of the mean", most, 1.1),
+    ]
+}
+
+async fn overloaded() -> Vec<Verdict> {
+    let mut shares: [Vec<f64>; 2] = Default::default();
+    for _ in 0..3 {
+        for (share, offered) in shares.iter_mut().zip([1.5, 3.0]) {
+            share.push(load::share(offered, Duration::from_millis(480)).await);
+        }
+    }
+    let [less, more] = shares.each_mut().map(|all| median(all));
+    vec![
+        at_least("useful work at 1.5 times the capacity", less, 0.95),
+        at_least("useful work at 3 times the capacity", more, 0.95),
+    ]
+}
