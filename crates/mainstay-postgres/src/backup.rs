@@ -5,6 +5,7 @@
 //! everybody on the machine), and it writes beside the target, which appears only when it is whole.
 
 use crate::connect::Connector;
+use crate::connect::login::Login;
 use mainstay_core::backend::{Backup, Progress};
 use mainstay_core::config::{Host, PostgresTarget, SslMode};
 use mainstay_core::error::Report;
@@ -53,6 +54,8 @@ pub(crate) struct Source {
     pub(crate) major: u32,
     /// How large its database is, for the progress.
     pub(crate) size: u64,
+    /// Who we are to it.
+    pub(crate) login: Login,
 }
 
 /// Writes a dump in PostgreSQL's custom format.
@@ -69,7 +72,7 @@ pub(crate) async fn backup(
     let (program, version) = find_pg_dump(source.major).await?;
     let unfinished = Unfinished::create(to).await?;
     let mut command = Command::new(program);
-    connect_by(&mut command, connector.target(), &source.host);
+    connect_by(&mut command, connector.target(), &source);
     command
         .args(["--format=custom", "--no-password", "--file"])
         .arg(&unfinished.0);
@@ -89,7 +92,7 @@ pub(crate) async fn backup(
     .await;
     let output = output.map_err(|error| failed("pg_dump was lost", error))?;
     if !output.status.success() {
-        return Err(complaint(&output, connector.target()));
+        return Err(complaint(&output, &source.login));
     }
     let bytes = unfinished.finish(to).await?;
     progress(bytes, bytes);
@@ -121,11 +124,11 @@ async fn watch(
 }
 
 /// Connection and TLS as the configuration says, in libpq's words.
-fn connect_by(command: &mut Command, target: &PostgresTarget, host: &Host) {
+fn connect_by(command: &mut Command, target: &PostgresTarget, source: &Source) {
     for name in FOREIGN {
         command.env_remove(name);
     }
-    let (host, port): (OsString, u16) = match host {
+    let (host, port): (OsString, u16) = match &source.host {
         Host::Tcp { host, port } => (host.into(), *port),
         Host::Unix { directory, port } => (directory.into(), *port),
         // Nothing else can be connected to.
@@ -133,7 +136,7 @@ fn connect_by(command: &mut Command, target: &PostgresTarget, host: &Host) {
     };
     command.env("PGHOST", host).env("PGPORT", port.to_string());
     command
-        .env("PGUSER", &target.user)
+        .env("PGUSER", &source.login.user)
         .env("PGDATABASE", &target.database);
     command.env(
         "PGSSLMODE",
@@ -157,7 +160,7 @@ fn connect_by(command: &mut Command, target: &PostgresTarget, host: &Host) {
             None => command.env_remove(name),
         };
     }
-    match &target.password {
+    match &source.login.password {
         Some(password) => command.env("PGPASSWORD", password.expose()),
         None => command.env_remove("PGPASSWORD"),
     };
@@ -302,11 +305,11 @@ fn failed(what: &'static str, error: std::io::Error) -> Error {
 }
 
 /// The last lines of what the tool said. libpq does not print passwords; should it ever, this does not.
-fn complaint(output: &Output, target: &PostgresTarget) -> Error {
+fn complaint(output: &Output, login: &Login) -> Error {
     let text = String::from_utf8_lossy(&output.stderr);
     let lines: Vec<&str> = text.lines().collect();
     let mut said = lines[lines.len().saturating_sub(COMPLAINT_LINES)..].join("; ");
-    if let Some(password) = target
+    if let Some(password) = login
         .password
         .as_ref()
         .filter(|secret| !secret.expose().is_empty())

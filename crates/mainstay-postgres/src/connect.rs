@@ -6,12 +6,14 @@
 //! every failure is put into words here.
 
 pub(crate) mod dial;
+pub(crate) mod login;
 mod role;
 mod startup;
 
 use self::dial::{Endpoint, Stream, addresses};
+use self::login::Login;
 use self::role::AnotherRole;
-use self::startup::{options, refusal};
+use self::startup::{Caller, options, refusal};
 use crate::hosts::Hosts;
 use crate::pooled::settings_were_dropped;
 use crate::session::Style;
@@ -67,6 +69,7 @@ struct Question<'a> {
     database: &'a str,
     lane: Lane,
     wanted: SessionAttrs,
+    login: &'a Login,
 }
 
 impl Connector {
@@ -121,20 +124,40 @@ impl Connector {
         deadline: Deadline,
     ) -> Result<Opened> {
         let deadline = deadline.earliest(Deadline::from_now(self.connect_timeout));
-        let wanted = self.target.wanted();
-        let question = |wanted| Question {
+        let login = self.login(deadline).await?;
+        let question = Question {
             database,
             lane,
-            wanted,
+            wanted: self.target.wanted(),
+            login: &login,
         };
-        if wanted != SessionAttrs::PreferStandby {
-            return self.ask_hosts(question(wanted), deadline).await;
+        let refused = match self.ask_in_order(question, deadline).await {
+            Err(error) if error.kind() == Kind::Credentials => error,
+            outcome => return outcome,
+        };
+        // A token may have been replaced between the question and the login.
+        if self.target.credentials.is_none() {
+            return Err(refused);
         }
-        // Half of the time for those that are preferred.
+        let fresh = self.login(deadline).await?;
+        if fresh == login {
+            return Err(refused);
+        }
+        let login = &fresh;
+        self.ask_in_order(Question { login, ..question }, deadline)
+            .await
+    }
+
+    /// Those that are preferred first.
+    async fn ask_in_order(&self, question: Question<'_>, deadline: Deadline) -> Result<Opened> {
+        if question.wanted != SessionAttrs::PreferStandby {
+            return self.ask_hosts(question, deadline).await;
+        }
+        let with = |wanted| Question { wanted, ..question };
         let half = share(deadline, 2);
-        match self.ask_hosts(question(SessionAttrs::Standby), half).await {
+        match self.ask_hosts(with(SessionAttrs::Standby), half).await {
             Err(error) if error.class() != Class::Permanent => {
-                self.ask_hosts(question(SessionAttrs::Any), deadline).await
+                self.ask_hosts(with(SessionAttrs::Any), deadline).await
             }
             outcome => outcome,
         }
@@ -245,6 +268,7 @@ impl Connector {
             database,
             lane,
             wanted,
+            login,
         } = question;
         let dialled = endpoint.dial(tls.then_some(&self.tls)).await?;
         endpoint.encrypted = dialled.encrypted;
@@ -253,7 +277,7 @@ impl Connector {
         if !self.prepares {
             wire = wire.hiding_types();
         }
-        let config = self.driver_config(database, lane);
+        let config = self.driver_config(database, lane, login);
         let started = config
             .connect_raw(tokio::io::empty(), Negotiated { stream: wire })
             .await;
@@ -275,18 +299,21 @@ impl Connector {
                 &error,
                 &log,
                 endpoint.host(),
-                &self.target,
-                database,
+                &Caller {
+                    user: &login.user,
+                    database,
+                    pooled: self.target.pgbouncer,
+                },
             )),
         }
     }
 
-    fn driver_config(&self, database: &str, lane: Lane) -> tokio_postgres::Config {
+    fn driver_config(&self, database: &str, lane: Lane, login: &Login) -> tokio_postgres::Config {
         use mainstay_core::config::ChannelBinding as Ours;
         use tokio_postgres::config::ChannelBinding as Theirs;
         let mut config = tokio_postgres::Config::new();
         config
-            .user(&self.target.user)
+            .user(&login.user)
             .dbname(database)
             // The stream is negotiated already; this makes the driver take it as it is.
             .ssl_mode(tokio_postgres::config::SslMode::Require)
@@ -296,7 +323,7 @@ impl Connector {
                 Ours::Prefer => Theirs::Prefer,
                 Ours::Require => Theirs::Require,
             });
-        if let Some(password) = &self.target.password {
+        if let Some(password) = &login.password {
             config.password(password.expose());
         }
         if let Some(name) = &self.target.application_name {

@@ -147,6 +147,7 @@ impl Postgres {
             host,
             major: backup::major_of(&info.version).unwrap_or(0),
             size: info.size_bytes,
+            login: self.connector.login(deadline).await?,
         };
         backup::backup(&self.connector, source, to, progress).await
     }

@@ -2,8 +2,10 @@
 
 use crate::database::Database;
 use mainstay_core::backend::Isolation;
-use mainstay_core::config::Target;
+use mainstay_core::config::{Credentials, CredentialsProvider, Target};
+use mainstay_core::error::Report;
 use mainstay_core::{Config, Deadline, Error, Kind, Result};
+use std::future::Future;
 use std::time::Duration;
 
 /// A configuration in the making: what the builder sets wins over the environment, which wins over
@@ -62,6 +64,46 @@ impl Builder {
         if let Ok(config) = &mut self.config {
             set(config);
         }
+        self
+    }
+
+    /// Asks for the credentials whenever a connection is opened, instead of taking them from the URL: for
+    /// tokens that are good for minutes and roles that a vault replaces. A login that is refused is tried
+    /// once more if the provider has another answer by then.
+    ///
+    /// ```no_run
+    /// # async fn token() -> std::io::Result<String> { Ok(String::new()) }
+    /// # async fn example() -> mainstay::Result<()> {
+    /// use mainstay::Database;
+    /// use mainstay::config::Credentials;
+    ///
+    /// let db = Database::builder("postgres://app@db.internal/app?sslmode=verify-full")
+    ///     .credentials(|| async { token().await.map(Credentials::password) })
+    ///     .open()
+    ///     .await?;
+    /// # drop(db); Ok(()) }
+    /// ```
+    ///
+    /// Opening answers [`Kind::Credentials`](crate::Kind::Credentials) when the provider fails, with its
+    /// error as the source, and [`Kind::Config`](crate::Kind::Config) on a SQLite file, which asks for none.
+    pub fn credentials<F, Fut, E>(mut self, provider: F) -> Self
+    where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Credentials, E>> + Send + 'static,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let provider = CredentialsProvider::new(provider);
+        self.config = self.config.and_then(|mut config| match &mut config.target {
+            Target::Postgres(target) => {
+                target.credentials = Some(provider);
+                Ok(config)
+            }
+            _ => Err(
+                Report::new(Kind::Config, "a SQLite file asks for no credentials")
+                    .remedy("leave `credentials` out for this URL")
+                    .into(),
+            ),
+        });
         self
     }
 

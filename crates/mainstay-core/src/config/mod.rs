@@ -12,6 +12,7 @@
 //! `draft` settles what parameters mean together, and `check` is what must hold at the end.
 
 mod check;
+mod credentials;
 mod defaults;
 mod draft;
 mod duration;
@@ -27,6 +28,7 @@ mod target;
 mod url;
 mod variables;
 
+pub use credentials::{Credentials, CredentialsProvider};
 pub use defaults::default_connection_limit;
 pub use parameters::{Applies, PARAMETERS, Parameter, parameters_in_markdown};
 pub use secret::Secret;

@@ -1,6 +1,6 @@
 //! Which database, and how to log in.
 
-use super::Secret;
+use super::{CredentialsProvider, Secret};
 use crate::backend::System;
 use std::fmt;
 use std::path::PathBuf;
@@ -41,6 +41,8 @@ pub struct PostgresTarget {
     pub user: String,
     /// Its password.
     pub password: Option<Secret>,
+    /// Who is asked for role and password instead, whenever a connection is opened.
+    pub credentials: Option<CredentialsProvider>,
     /// The database.
     pub database: String,
     /// The schema that is searched first.
@@ -78,6 +80,7 @@ impl PostgresTarget {
             hosts: vec![host],
             user: user.into(),
             password: None,
+            credentials: None,
             database: database.into(),
             schema: None,
             application_name: None,

@@ -215,11 +215,46 @@ impl Endpoint {
         if rustls.is_none() {
             return self.unreachable(error);
         }
-        let message = format!("no trusted TLS connection to {}: {}", self.host, error);
+        let (why, remedy) = rustls.map_or(("", ""), distrust);
+        let message = format!("no trusted TLS connection to {}: {why}{error}", self.host);
         Report::new(Kind::Tls, message)
-            .remedy("check sslrootcert, and that the server's certificate names this host")
+            .remedy(remedy)
             .source(error)
             .into()
+    }
+}
+
+/// What is wrong with the server's certificate, and what to do. The words of the library follow.
+fn distrust(error: &rustls::Error) -> (&'static str, &'static str) {
+    use rustls::CertificateError as Why;
+    let rustls::Error::InvalidCertificate(why) = error else {
+        return (
+            "",
+            "do server and client have a version and a cipher of TLS in common?",
+        );
+    };
+    match why {
+        Why::Expired | Why::ExpiredContext { .. } => (
+            "its certificate has expired: ",
+            "give the server a new certificate, and look whether the clock here is right",
+        ),
+        Why::NotValidYet | Why::NotValidYetContext { .. } => (
+            "its certificate is not valid yet: ",
+            "look whether the clocks here and there are right",
+        ),
+        Why::NotValidForName | Why::NotValidForNameContext { .. } => (
+            "its certificate is for another host: ",
+            "connect by a name that the certificate has, or give the server one with this name; \
+             sslmode=verify-ca checks no name",
+        ),
+        Why::UnknownIssuer => (
+            "its certificate is not from a trusted authority: ",
+            "name the file of the authority that signed it with sslrootcert",
+        ),
+        _ => (
+            "its certificate is not valid: ",
+            "check the server's certificate and sslrootcert",
+        ),
     }
 }
 

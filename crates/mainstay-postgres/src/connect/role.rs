@@ -5,6 +5,7 @@
 //! whether something else answers in its place. Behind a pooler the reports are somebody else's, so
 //! there each session asks.
 
+use super::startup::{Caller, refusal};
 use super::{Connector, Driver};
 use crate::classify::Phase;
 use crate::connect::dial::Endpoint;
@@ -106,7 +107,12 @@ impl Connector {
                     _ = driver => return Err(broke_off(endpoint, log)),
                 };
                 let answer = answer.map_err(|error| {
-                    super::startup::refusal(&error, log, endpoint.host(), &self.target, "")
+                    let caller = Caller {
+                        user: &self.target.user,
+                        database: &self.target.database,
+                        pooled: self.target.pgbouncer,
+                    };
+                    refusal(&error, log, endpoint.host(), &caller)
                 })?;
                 self.hosts.on_started(endpoint.index, answer.started);
                 self.note_asked(&answer, log, endpoint);

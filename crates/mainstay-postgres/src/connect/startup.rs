@@ -54,19 +54,25 @@ fn escaped(value: &str) -> String {
     text
 }
 
+/// Who wanted the session, for the words.
+pub(super) struct Caller<'a> {
+    pub(super) user: &'a str,
+    pub(super) database: &'a str,
+    pub(super) pooled: bool,
+}
+
 /// Puts into words why the session did not come about.
 pub(super) fn refusal(
     error: &tokio_postgres::Error,
     log: &Log,
     host: &Host,
-    target: &PostgresTarget,
-    database: &str,
+    caller: &Caller<'_>,
 ) -> Error {
     if let Some(server) = error.as_db_error() {
-        return server_refusal(server.into(), host, target, database);
+        return server_refusal(server.into(), host, caller);
     }
     if let Some(words) = log.last_words() {
-        return server_refusal(words.into(), host, target, database);
+        return server_refusal(words.into(), host, caller);
     }
     let cause = error.source().map(ToString::to_string).unwrap_or_default();
     // The kinds of the driver's errors are private; their words are not.
@@ -74,7 +80,7 @@ pub(super) fn refusal(
         "invalid configuration" => {
             let message = format!(
                 "{host} asks for a password for {:?}, and none is configured",
-                target.user
+                caller.user
             );
             Report::new(Kind::Credentials, message)
                 .remedy("put it into DATABASE_URL")
@@ -105,19 +111,18 @@ pub(super) fn refusal(
     }
 }
 
-fn server_refusal(
-    server: ServerError,
-    host: &Host,
-    target: &PostgresTarget,
-    database: &str,
-) -> Error {
+fn server_refusal(server: ServerError, host: &Host, caller: &Caller<'_>) -> Error {
+    let Caller {
+        user,
+        database,
+        pooled,
+    } = *caller;
     let code = server.code().to_owned();
     let said = server.to_string();
     if is_about_a_parameter(&code, &said) {
-        return parameter_was_refused(host, &said, target.pgbouncer);
+        return parameter_was_refused(host, &said, pooled);
     }
-    let report = refused(Phase::Connect, server, false, target.pgbouncer);
-    let user = &target.user;
+    let report = refused(Phase::Connect, server, false, pooled);
     match code.as_str() {
         "28P01" => report
             .message(format!("{host} refused the password of {user:?}"))

@@ -192,3 +192,150 @@ async fn a_running_statement_is_cancelled_through_tls() {
     let (slept, ()) = tokio::join!(sleep, cancel);
     assert_eq!(slept.unwrap_err().kind(), Kind::Cancelled);
 }
+
+/// Everything that is permanently wrong is said at once, in its own words.
+#[tokio::test]
+async fn each_thing_that_is_wrong_is_said_in_its_own_words() {
+    use SslMode::{Require, VerifyCa, VerifyFull};
+    let cluster = start(
+        Cluster::builder()
+            .tls()
+            .setting("listen_addresses", "127.0.0.1,127.0.0.2"),
+    )
+    .await;
+    let expired = start(Cluster::builder().expired_certificate()).await;
+    let plain = start(Cluster::builder()).await;
+    let directory = tempfile::tempdir().unwrap();
+    let wrong = stranger(directory.path());
+    let home = "127.0.0.1";
+    let mut wrong_password = with(&cluster, Require, home, cluster.ca_file());
+    wrong_password.password = Some(mainstay_core::config::Secret::new("hunter2"));
+    for (target, kind, words, remedy) in [
+        (
+            with(&cluster, VerifyFull, home, Some(&wrong)),
+            Kind::Tls,
+            "is not from a trusted authority",
+            "sslrootcert",
+        ),
+        (
+            with(&cluster, VerifyCa, home, Some(&wrong)),
+            Kind::Tls,
+            "is not from a trusted authority",
+            "sslrootcert",
+        ),
+        (
+            with(&cluster, VerifyFull, "127.0.0.2", cluster.ca_file()),
+            Kind::Tls,
+            "is for another host",
+            "verify-ca",
+        ),
+        (
+            with(&expired, VerifyFull, home, expired.ca_file()),
+            Kind::Tls,
+            "has expired",
+            "new certificate",
+        ),
+        (
+            with(&expired, VerifyCa, home, expired.ca_file()),
+            Kind::Tls,
+            "has expired",
+            "new certificate",
+        ),
+        (
+            with(&plain, Require, home, None),
+            Kind::Tls,
+            "does not speak TLS",
+            "postgresql.conf",
+        ),
+        (
+            wrong_password,
+            Kind::Credentials,
+            "refused the password of \"postgres\"",
+            "DATABASE_URL",
+        ),
+    ] {
+        let started = tokio::time::Instant::now();
+        let error = is_encrypted(&target).await.unwrap_err();
+        assert!(started.elapsed() < LIMIT / 6, "{:?}", started.elapsed());
+        assert_eq!((error.kind(), error.class()), (kind, Class::Permanent));
+        assert!(error.message().contains(words), "{error}");
+        assert!(error.remedy().unwrap().contains(remedy), "{error}");
+        assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
+    }
+    // Encrypted and unchecked is what `require` without an authority means.
+    assert!(
+        is_encrypted(&with(&expired, Require, home, None))
+            .await
+            .unwrap()
+    );
+}
+
+/// A server that takes part in SCRAM up to its challenge, which says so many iterations.
+async fn challenge(iterations: u32) -> u16 {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut heard = vec![0; 4_096];
+        stream.read(&mut heard).await.unwrap();
+        let mut mechanisms = 10_u32.to_be_bytes().to_vec();
+        mechanisms.extend(b"SCRAM-SHA-256\0\0");
+        stream
+            .write_all(&crate::scripted::message(b'R', &mechanisms))
+            .await
+            .unwrap();
+        let length = stream.read(&mut heard).await.unwrap();
+        let said = String::from_utf8_lossy(&heard[..length]).into_owned();
+        let nonce = said.rsplit("r=").next().unwrap();
+        let mut first = 11_u32.to_be_bytes().to_vec();
+        first.extend(format!("r={nonce}more,s=c2FsdA==,i={iterations}").bytes());
+        stream
+            .write_all(&crate::scripted::message(b'R', &first))
+            .await
+            .unwrap();
+        // Whoever believes it answers with a proof; nobody waits for longer than the test.
+        let length = stream.read(&mut heard).await.unwrap();
+        if length > 0 {
+            let error = b"SFATAL\0VFATAL\0C28P01\0Mbelieved\0\0";
+            stream
+                .write_all(&crate::scripted::message(b'E', error))
+                .await
+                .unwrap();
+        }
+    });
+    port
+}
+
+#[tokio::test]
+async fn a_server_cannot_keep_us_busy_with_a_challenge() {
+    for (iterations, words) in [
+        (4_096, "refused the password"),
+        (u32::MAX, "iteration count"),
+    ] {
+        let port = challenge(iterations).await;
+        let mut target = PostgresTarget::new(tcp("127.0.0.1", port), "app", "shop");
+        target.password = Some(mainstay_core::config::Secret::new("hunter2"));
+        target.tls.mode = SslMode::Disable;
+        let error = is_encrypted(&target).await.unwrap_err();
+        let labels = (error.kind(), error.class());
+        assert_eq!(labels, (Kind::Credentials, Class::Permanent), "{error}");
+        assert!(error.to_string().contains(words), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_password_in_clear_is_not_sent_where_binding_is_required() {
+    let cluster = start(
+        Cluster::builder()
+            .tls()
+            .auth(mainstay_testkit::cluster::Auth::Password),
+    )
+    .await;
+    let mut target = with(&cluster, SslMode::Require, "127.0.0.1", None);
+    target.channel_binding = ChannelBinding::Require;
+    let error = is_encrypted(&target).await.unwrap_err();
+    let labels = (error.kind(), error.class());
+    assert_eq!(labels, (Kind::Credentials, Class::Permanent), "{error}");
+    assert!(error.to_string().contains("channel binding"), "{error}");
+}

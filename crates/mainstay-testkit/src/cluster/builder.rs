@@ -48,6 +48,7 @@ pub struct Builder {
     durable: bool,
     tls: bool,
     tls_only: bool,
+    expired: bool,
     client_certificates: bool,
     settings: BTreeMap<String, String>,
 }
@@ -77,6 +78,12 @@ impl Builder {
     /// Speaks TLS and refuses everybody on TCP who does not.
     pub fn tls_only(mut self) -> Self {
         self.tls_only = true;
+        self.tls()
+    }
+
+    /// Speaks TLS with a certificate that expired in 2020.
+    pub fn expired_certificate(mut self) -> Self {
+        self.expired = true;
         self.tls()
     }
 
@@ -120,7 +127,7 @@ impl Builder {
         fill(&root, account)?;
         write_private(&root.join("data/pg_hba.conf"), &self.host_rules(), account)?;
         let tls = if self.tls {
-            Some(tls::make(&root, account)?)
+            Some(tls::make(&root, self.expired, account)?)
         } else {
             None
         };

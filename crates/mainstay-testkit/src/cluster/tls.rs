@@ -3,7 +3,10 @@
 
 use std::path::{Path, PathBuf};
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    date_time_ymd,
+};
 
 use super::account::{Account, write_private};
 use super::{Error, Result, SUPERUSER};
@@ -18,8 +21,8 @@ pub(super) struct TlsFiles {
 
 /// Makes a CA, a certificate for the server (`localhost`, `127.0.0.1`, `::1`) and one for the
 /// superuser as a client, and puts them beside the data directory.
-pub(super) fn make(root: &Path, account: Option<&Account>) -> Result<TlsFiles> {
-    let pems = certificates().map_err(Error::during("making certificates"))?;
+pub(super) fn make(root: &Path, expired: bool, account: Option<&Account>) -> Result<TlsFiles> {
+    let pems = certificates(expired).map_err(Error::during("making certificates"))?;
     // Both sides refuse a private key that belongs to somebody else.
     let put = |name: &str, text: &str, owner: Option<&Account>| {
         let path = root.join(name);
@@ -52,7 +55,7 @@ struct Pems {
     client: (String, String),
 }
 
-fn certificates() -> Result<Pems, rcgen::Error> {
+fn certificates(expired: bool) -> Result<Pems, rcgen::Error> {
     let mut params = CertificateParams::new(Vec::new())?;
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
@@ -65,18 +68,22 @@ fn certificates() -> Result<Pems, rcgen::Error> {
     let names = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
     Ok(Pems {
         ca,
-        server: leaf("localhost", names.into(), &issuer)?,
-        client: leaf(SUPERUSER, Vec::new(), &issuer)?,
+        server: leaf("localhost", names.into(), expired, &issuer)?,
+        client: leaf(SUPERUSER, Vec::new(), false, &issuer)?,
     })
 }
 
 fn leaf(
     name: &str,
     alternatives: Vec<String>,
+    expired: bool,
     issuer: &Issuer<'_, KeyPair>,
 ) -> Result<(String, String), rcgen::Error> {
     let mut params = CertificateParams::new(alternatives)?;
     params.distinguished_name.push(DnType::CommonName, name);
+    if expired {
+        params.not_after = date_time_ymd(2020, 1, 1);
+    }
     let key = KeyPair::generate()?;
     let certificate = params.signed_by(&key, issuer)?;
     Ok((certificate.pem(), key.serialize_pem()))

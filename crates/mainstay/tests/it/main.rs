@@ -8,6 +8,7 @@ mod breaker;
 mod close;
 mod conformance;
 mod copying;
+mod credentials;
 mod deadlines;
 mod exactly_once;
 mod failover;
