@@ -117,6 +117,7 @@ impl Worker {
         let Some(first) = self.begin_for(first) else {
             return false;
         };
+        source.begun();
         let mut members: Vec<Member> = Vec::new();
         let mut next = Some(first);
         while let Some(write) = next.take() {

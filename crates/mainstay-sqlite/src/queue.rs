@@ -27,9 +27,9 @@ const JOBS_WAITING: usize = 16;
 const WRITES_MAX: usize = WRITERS_MAX;
 /// A group whose parameters are larger is complete: what it writes has to be synced by all of them.
 const BYTES_MAX: usize = 1024 * 1024;
-/// A group that has been running for so long is complete, so that those who are done need not wait
-/// for ever new ones. Long beside a write (microseconds), short beside what a caller notices.
-const RUNNING_MAX: Duration = Duration::from_millis(20);
+/// A transaction that has been running for so long is complete, so that those who are done need not
+/// wait for ever new ones. Long beside a write (microseconds), short beside what a caller notices.
+const RUNNING_MAX: Duration = Duration::from_millis(5);
 
 /// One piece of work for the thread.
 pub(crate) type Job = Box<dyn FnOnce(&mut Worker) + Send>;
@@ -116,7 +116,8 @@ pub(crate) struct Source<'q> {
     rest: Option<Task>,
     taken: usize,
     bytes: usize,
-    until: Instant,
+    /// Until when the present transaction takes newcomers.
+    until: Option<Instant>,
 }
 
 impl<'q> Source<'q> {
@@ -130,8 +131,14 @@ impl<'q> Source<'q> {
             rest: None,
             taken: 1,
             bytes,
-            until: Instant::now() + RUNNING_MAX,
+            until: None,
         }
+    }
+
+    /// Takes note that a transaction has begun. The wait for the lock is not part of its time: what
+    /// queued meanwhile is what shall share it.
+    pub(crate) fn begun(&mut self) {
+        self.until = Some(Instant::now() + RUNNING_MAX);
     }
 
     /// The first write of a transaction, and whether others may share it.
@@ -157,7 +164,7 @@ impl<'q> Source<'q> {
             Ok(Task::Write(write)) if write.may_share() => {
                 self.taken += 1;
                 self.bytes = self.bytes.saturating_add(write.bytes());
-                self.is_open = Instant::now() < self.until;
+                self.is_open = self.until.is_none_or(|until| Instant::now() < until);
                 Some(write)
             }
             Ok(task) => {
@@ -194,5 +201,83 @@ impl<'q> Source<'q> {
     /// What is to be done after the group.
     pub(crate) fn into_rest(self) -> Option<Task> {
         self.rest
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::signals::Signals;
+
+    fn write(bytes: usize) -> Write {
+        let statement = Statement::new("insert into t values ($1)", ("x".repeat(bytes),)).unwrap();
+        let deadline = Deadline::far_future(Instant::now());
+        Write {
+            work: Work::One(statement, Want::Affected),
+            deadline,
+            ticket: Ticket::new(Some(deadline)),
+            pending: Pending::new(&Arc::<Signals>::default()),
+            answer: oneshot::channel().0,
+        }
+    }
+
+    /// So many writes of so many bytes in a queue.
+    fn full(writes: usize, bytes: usize) -> mpsc::Receiver<Task> {
+        let (sender, receiver) = queue();
+        for _ in 0..writes {
+            assert!(sender.try_send(Task::Write(write(bytes))).is_ok());
+        }
+        receiver
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_wait_for_the_lock_does_not_make_a_group_smaller() {
+        let mut queue = full(9, 1);
+        let mut source = Source::new(write(1), &mut queue);
+        assert!(source.first().is_some());
+        tokio::time::advance(RUNNING_MAX * 10).await;
+        source.begun();
+        assert_eq!(std::iter::from_fn(|| source.next()).count(), 9);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_group_is_complete_after_a_while_and_what_came_later_stays_in_the_queue() {
+        let mut queue = full(9, 1);
+        let mut source = Source::new(write(1), &mut queue);
+        assert!(source.first().is_some());
+        source.begun();
+        assert!(source.next().is_some());
+        tokio::time::advance(RUNNING_MAX).await;
+        // The one that is taken when the time is over is the last.
+        assert_eq!(std::iter::from_fn(|| source.next()).count(), 1);
+        assert!(source.into_rest().is_none());
+        assert_eq!(queue.len(), 7);
+    }
+
+    #[test]
+    fn a_group_is_bounded_by_count_and_by_bytes() {
+        let mut queue = full(WRITERS_MAX + JOBS_WAITING, 1);
+        let mut source = Source::new(write(1), &mut queue);
+        let taken = std::iter::from_fn(|| source.next()).count();
+        assert_eq!(taken, WRITES_MAX);
+        let mut queue = full(9, BYTES_MAX / 2);
+        let mut source = Source::new(write(1), &mut queue);
+        assert_eq!(std::iter::from_fn(|| source.next()).count(), 3);
+    }
+
+    #[test]
+    fn what_is_run_again_comes_first_and_suspects_come_alone_at_the_end() {
+        let mut queue = full(9, 1);
+        let mut source = Source::new(write(1), &mut queue);
+        let first = source.next().unwrap();
+        let (second, third) = (source.next().unwrap(), source.next().unwrap());
+        source.run_alone(second);
+        source.run_again([first, third]);
+        let shares: Vec<_> = std::iter::from_fn(|| source.first())
+            .map(|(_, shares)| shares)
+            .collect();
+        assert_eq!(shares, [true, true, false]);
+        // Nobody joins a group that is run again.
+        assert_eq!(queue.len(), 7);
     }
 }
