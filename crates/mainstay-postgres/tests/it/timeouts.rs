@@ -2,7 +2,7 @@
 
 use crate::fixture::{Conn, Home, begin, call, execute, session, statement, value};
 use mainstay_core::backend::{Call, Condition, Lane, Want};
-use mainstay_core::{Class, Deadline, Evidence, Kind, Value};
+use mainstay_core::{Class, Deadline, Evidence, Kind, Timestamp, Value};
 use std::time::Duration;
 
 /// A call with this much time.
@@ -184,4 +184,22 @@ async fn a_setting_that_a_user_made_in_his_own_session_is_his() {
         .await
         .unwrap();
     assert_eq!(setting(&writer, long()).await, "44s");
+}
+
+#[tokio::test]
+async fn an_outcome_that_stays_unknown_names_the_session_it_was_sent_to() {
+    // With so little patience in all, this deadline is an ordinary one and does not travel.
+    let home = Home::with(|config| config.timeout = Duration::from_millis(900)).await;
+    home.sql("create table t (n int)").await;
+    let writer = home.writer().await;
+    let process = crate::fixture::pid(&writer).await;
+    let before = Timestamp::now();
+    let error = execute(&writer, SLOW_WRITE, within(SOON))
+        .await
+        .unwrap_err();
+    assert!(error.is_outcome_unknown() && error.is_timeout(), "{error}");
+    let doubt = error.doubt().unwrap();
+    assert_eq!(doubt.process().map(i64::from), Some(process));
+    assert!(before <= doubt.since() && doubt.since() <= Timestamp::now());
+    assert_eq!(doubt.token(), None);
 }

@@ -252,6 +252,11 @@ async fn a_deadline_that_ends_first_leaves_the_outcome_unknown_and_says_where_to
     assert!(error.is_outcome_unknown(), "{error}");
     let text = error.to_string();
     assert!(text.contains("token order-7, backend "), "{text}");
+    let doubt = error.doubt().unwrap();
+    assert_eq!(doubt.token(), Some("order-7"));
+    assert!(doubt.committed_state().unwrap().starts_with("tx "));
+    assert!(doubt.process().is_some() && doubt.started().is_some());
+    assert!(doubt.started().unwrap() < doubt.since());
     bed.proxy.forward().await.unwrap();
 }
 

@@ -323,3 +323,97 @@ async fn no_answer_moves_any_gate_and_neither_do_shed_callers() {
     drop(held);
     waiting.await.unwrap().unwrap();
 }
+
+/// What a database answers is no outage, however often it answers "no".
+async fn a_storm_of_refusals_moves_no_gate(db: &Database) {
+    db.execute("create table t (n integer primary key)", ())
+        .await
+        .unwrap();
+    db.execute("insert into t values (1)", ()).await.unwrap();
+    for _ in 0..100 {
+        let unique = db.execute("insert into t values (1)", ()).await;
+        assert!(unique.unwrap_err().is_unique_violation());
+        let syntax = db.execute("selct 1", ()).await;
+        assert_eq!(syntax.unwrap_err().kind(), Kind::Statement);
+        assert!(db.refusal().is_none());
+    }
+    let status = db.status().breaker;
+    let quiet = |gate: &mainstay::GateStatus| gate.state == "closed" && gate.times_opened == 0;
+    assert!(
+        status.gates().iter().all(|(_, gate)| quiet(gate)),
+        "{status:?}"
+    );
+    db.execute("insert into t values (2)", ()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_storm_of_refusals_moves_no_gate_on_postgres() {
+    let database = mainstay_testkit::database().await.unwrap();
+    let url = format!("{}?connection_limit=3&ride_through=0", database.url());
+    let db = Database::connect(&url).await.unwrap();
+    a_storm_of_refusals_moves_no_gate(&db).await;
+    // Conflicts, each rerun until its attempts or the budget of conflicts end.
+    let conflict = "do $$ begin raise exception 'no' using errcode = '40001'; end $$";
+    for _ in 0..20 {
+        let error = db.execute(conflict, ()).await.unwrap_err();
+        assert!(error.is_conflict(), "{error}");
+    }
+    let status = db.status().breaker;
+    assert!(
+        status
+            .gates()
+            .iter()
+            .all(|(_, gate)| gate.times_opened == 0)
+    );
+    db.close().await;
+}
+
+#[tokio::test]
+async fn a_storm_of_refusals_moves_no_gate_on_sqlite() {
+    let directory = tempfile::tempdir().unwrap();
+    let url = format!("file:{}/test.db", directory.path().display());
+    let db = Database::connect(&url).await.unwrap();
+    a_storm_of_refusals_moves_no_gate(&db).await;
+    db.close().await;
+}
+
+#[tokio::test]
+async fn a_changed_password_is_asked_about_once_while_live_connections_serve() {
+    let database = mainstay_testkit::database().await.unwrap();
+    let as_owner = database.url();
+    let owner = Database::connect(&as_owner).await.unwrap();
+    let role = format!("rotating_{}", std::process::id());
+    owner
+        .execute(&format!("create role {role} login password 'old'"), ())
+        .await
+        .unwrap();
+    let (_, address) = as_owner.split_once('@').unwrap();
+    let url = format!("postgres://{role}:old@{address}?connection_limit=2&ride_through=0");
+    let db = Database::connect(&url).await.unwrap();
+    let tx = db.begin().await.unwrap();
+    owner
+        .execute(&format!("alter role {role} password 'new'"), ())
+        .await
+        .unwrap();
+    let waiting = {
+        let db = db.clone();
+        tokio::spawn(async move { db.fetch_one::<i64>("select 1", ()).await })
+    };
+    let refused = async || (db.status().breaker.credentials.state == "open").then_some(());
+    mainstay_testkit::wait_for("the new connection to be refused", 10 * SECOND, refused)
+        .await
+        .unwrap();
+    // Whoever can be served by the connection that is there is served.
+    assert_eq!(tx.fetch_one::<i64>("select 1", ()).await.unwrap(), 1);
+    tx.rollback().await.unwrap();
+    assert_eq!(waiting.await.unwrap().unwrap(), 1);
+    for _ in 0..50 {
+        db.fetch_one::<i64>("select 1", ()).await.unwrap();
+    }
+    assert_eq!(db.status().breaker.credentials.times_opened, 1);
+    db.close().await;
+    owner
+        .execute(&format!("drop role {role}"), ())
+        .await
+        .unwrap();
+}
