@@ -28,9 +28,9 @@ impl Server {
                 "create table accounts (id int primary key, name text not null, balance bigint not null);
                  insert into accounts select n, 'account ' || n, 1000 from generate_series(1, {ROWS}) n;
                  create table movements (id bigint generated always as identity primary key,
-                     account int not null, amount bigint not null);
-                 vacuum analyze accounts"
+                     account int not null, amount bigint not null)"
             ))?;
+            cluster.psql("vacuum analyze accounts")?;
             Ok::<_, mainstay_testkit::cluster::Error>(cluster)
         })
         .await??;

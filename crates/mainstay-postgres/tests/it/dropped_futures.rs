@@ -50,6 +50,17 @@ async fn a_dropped_statement_leaves_a_cleanable_connection() {
 }
 
 #[tokio::test]
+async fn a_dropped_shared_statement_leaves_a_cleanable_connection() {
+    leaves_a_connection_that_can_be_cleaned(|conn, times| {
+        Box::pin(async move {
+            let text = statement("select id from t where id > $1", (10,));
+            poll_times(conn.run_shared(&text, Want::Rows(5), read()), times).await
+        })
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_dropped_write_leaves_a_cleanable_connection() {
     leaves_a_connection_that_can_be_cleaned(|conn, times| {
         Box::pin(async move {

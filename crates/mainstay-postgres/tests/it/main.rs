@@ -12,6 +12,7 @@ mod lanes;
 mod losses;
 mod operating;
 mod scripted;
+mod sharing;
 mod sqlstates;
 mod statements;
 mod timeouts;
