@@ -129,8 +129,15 @@ pub(crate) async fn lend(
         Target::Ask => {
             let lease = engine.admit(Lane::Read, deadline, options.site).await?;
             let text = statement.text();
-            let lane = ask(engine, &lease, text, deadline).await?;
-            engine.router.remember(text, lane);
+            // A crowd that comes with a new text waits for leases; by now somebody else has asked.
+            let lane = match target(engine, statement, options)? {
+                Target::Place(lane) | Target::Lease(lane) => lane,
+                Target::Ask => {
+                    let lane = ask(engine, &lease, text, deadline).await?;
+                    engine.router.remember(text, lane);
+                    lane
+                }
+            };
             if lane == Lane::Read {
                 return Ok((lease, lane));
             }

@@ -23,4 +23,5 @@ mod retry;
 mod run;
 mod script;
 mod send;
+mod sharing;
 mod sqlite;
