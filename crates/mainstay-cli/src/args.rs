@@ -66,6 +66,14 @@ pub(crate) struct Global {
     pub(crate) verbose: u8,
 }
 
+/// How much `status` is to find out.
+#[derive(Debug, Group)]
+pub(crate) struct Status {
+    /// Count the rows of every table instead of taking the server's estimates; takes time on large ones
+    #[arg(long)]
+    pub(crate) exact: bool,
+}
+
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -84,7 +92,7 @@ Exit code 0 when the database answers, 1 when it does not.")]
 pending, 2 when one failed or was changed after it was applied.
 Migrations that were applied and have no file here are listed; they do not change the exit code."
     )]
-    Status,
+    Status(Status),
 
     /// Apply the migrations that are pending, in order
     #[command(

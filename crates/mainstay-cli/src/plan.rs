@@ -23,7 +23,7 @@ pub(crate) struct Plan {
 pub(crate) enum Task {
     Check,
     Init,
-    Status,
+    Status { exact: bool },
     Deploy,
     Reset { force: bool, skip_seed: bool },
     Seed { file: Option<PathBuf> },
@@ -36,7 +36,7 @@ impl Task {
         match self {
             Self::Check => "check",
             Self::Init => "init",
-            Self::Status => "status",
+            Self::Status { .. } => "status",
             Self::Deploy => "deploy",
             Self::Reset { .. } => "reset",
             Self::Seed { .. } => "seed",
@@ -99,7 +99,9 @@ fn task(command: Command) -> Task {
     match command {
         Command::Check => Task::Check,
         Command::Init => Task::Init,
-        Command::Status => Task::Status,
+        Command::Status(status) => Task::Status {
+            exact: status.exact,
+        },
         Command::Deploy => Task::Deploy,
         Command::Reset(reset) => Task::Reset {
             force: reset.force,

@@ -14,7 +14,7 @@ mod keyword;
 mod listening;
 
 pub use copying::{CopySink, CopySource};
-pub use info::{FileInfo, Info, TableInfo};
+pub use info::{ApplicationInfo, FileInfo, Info, SessionCounts, TableInfo};
 pub use listening::{Heard, Listening, Notification};
 
 use crate::row::{Columns, Row};

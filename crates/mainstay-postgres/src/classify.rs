@@ -91,6 +91,10 @@ impl ServerError {
         self.column.as_deref()
     }
 
+    pub(crate) fn message(&self) -> &str {
+        &self.message
+    }
+
     pub(crate) fn routine(&self) -> Option<&str> {
         self.routine.as_deref()
     }

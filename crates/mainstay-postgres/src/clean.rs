@@ -54,6 +54,7 @@ impl Link {
 
     async fn restore(self: &Arc<Self>, deadline: Deadline) -> Result<()> {
         let flight = Flight::start(self);
+        self.usage().asked = Some(self.log.mark());
         // A cancel request that is on its way must not arrive after us.
         let turn = self.cancel_turn.lock().await;
         let (abandoned, handed_over) = {
@@ -201,6 +202,7 @@ impl Link {
     /// Asks whether the server still answers, and whether it is still the one that was wanted.
     pub(crate) async fn check(self: &Arc<Self>, deadline: Deadline) -> Result<()> {
         let flight = Flight::start(self);
+        self.usage().asked = Some(self.log.mark());
         let outcome = if self.style.defers {
             match self.still_serves(deadline).await {
                 Ok(false) => Err(self.demoted()),
@@ -218,10 +220,20 @@ impl Link {
 
     /// Ends the session; returns when the server has let go, or at the deadline.
     pub(crate) async fn close(&self, deadline: Deadline) {
-        self.usage().broken = true;
+        let asked = {
+            let mut usage = self.usage();
+            usage.broken = true;
+            usage.asked
+        };
         let Some(mut driver) = self.take_driver() else {
             return;
         };
+        if asked.is_some_and(|mark| !self.log.has_heard_since(mark)) {
+            // It has been waited for long enough, and nothing that is sent now arrives: waiting for its
+            // goodbye would only keep its place from a connection that works.
+            driver.abort();
+            return;
+        }
         if !self.is_ended() && self.log.is_pending() {
             // Half of the time for this: the server must also have some to let go.
             let now = Instant::now();

@@ -223,7 +223,8 @@ impl Connector {
         for (turn, address) in addresses.iter().enumerate() {
             let started = Instant::now();
             let share = share(deadline, addresses.len() - turn);
-            let endpoint = Endpoint::new(host.clone(), address.clone(), index);
+            let endpoint =
+                Endpoint::new(host.clone(), address.clone(), index, self.target.keep_alive);
             let attempt = self.open_endpoint(endpoint, question);
             match tokio::time::timeout_at(share.instant(), attempt).await {
                 Ok(Ok(opened)) => return Ok(opened),

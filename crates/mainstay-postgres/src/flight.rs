@@ -277,6 +277,9 @@ fn is_stale(server: &ServerError) -> bool {
         // another client. The next try has another name.
         "26000" | "42P05" => true,
         "0A000" => server.routine() == Some("RevalidateCachedQuery"),
+        // A type of the statement was dropped, and as a rule made anew under the same name. The words
+        // are those of the server's own sanity checks, which are never translated.
+        "XX000" => server.message().starts_with("cache lookup failed for type"),
         _ => false,
     }
 }

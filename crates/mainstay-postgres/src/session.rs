@@ -13,7 +13,7 @@ use crate::flight::is_nonsense;
 use crate::line::Line;
 use crate::sharing::Watch;
 use crate::statements::{Orphan, StatementCache};
-use crate::wire::{Log, READ_ONLY, TransactionState};
+use crate::wire::{Log, Mark, READ_ONLY, TransactionState};
 use mainstay_core::backend::{
     Begin, BoxFuture, Call, Condition, Connection, CopySink, CopySource, Cursor, Lane, Listening,
     Reply, Savepoint, Want,
@@ -175,6 +175,8 @@ pub(crate) struct Usage {
     pub(crate) unverified: bool,
     /// A limit was set for one statement and is not known to be lifted.
     pub(crate) limited: bool,
+    /// Where the log stood when the server was last asked whether it is there.
+    pub(crate) asked: Option<Mark>,
     pub(crate) broken: bool,
 }
 
@@ -191,6 +193,7 @@ impl Usage {
             handed_over: false,
             unverified: false,
             limited: false,
+            asked: None,
             broken: false,
         }
     }

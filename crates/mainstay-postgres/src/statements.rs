@@ -198,7 +198,16 @@ impl Link {
             link: self,
             future: Some(Box::pin(async move { client.prepare(&owned).await })),
         };
-        self.answer(leg, deadline, preparation.landed()).await
+        let answer = self.answer(leg, deadline, preparation.landed()).await;
+        if !self.style.pooled
+            && let Err(error) = &answer
+            && error.sqlstate() == Some("26000")
+        {
+            // A statement that is being prepared cannot be missing: it is the driver's own, with which it
+            // asks for types, that somebody has deallocated, and the driver never makes it anew.
+            self.usage().broken = true;
+        }
+        answer
     }
 }
 

@@ -136,6 +136,12 @@ impl Proxy {
         self.tell(Command::Listen).await
     }
 
+    /// Forwards nothing more on the connections that are open now, for good, and tells neither side;
+    /// new ones are forwarded. A firewall that was restarted does this.
+    pub fn strand(&self) {
+        self.faults.strand();
+    }
+
     /// Resets every open connection, towards both sides. They are gone when this returns.
     ///
     /// # Cancel safety

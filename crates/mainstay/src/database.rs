@@ -6,7 +6,7 @@ use crate::builder::Builder;
 use crate::engine::Engine;
 use crate::lanes::PoolLease;
 use crate::system;
-use mainstay_core::backend::{Backend, Begin, Info, Lane, Progress, System};
+use mainstay_core::backend::{Backend, Begin, Lane, Progress, System};
 use mainstay_core::error::Report;
 use mainstay_core::{Config, Deadline, Error, IntoParams, Kind, Result, Statement};
 use mainstay_resilience::Work;
@@ -249,26 +249,6 @@ impl Database {
             .map_err(|setback| match setback {
                 Setback::NotServed(error) | Setback::Failed(error, _) => error,
             })
-    }
-
-    /// Server version, sessions, size, rows per table.
-    ///
-    /// # Errors
-    ///
-    /// Everything a statement can meet.
-    ///
-    /// # Cancel safety
-    ///
-    /// Safe: it only reads.
-    #[track_caller]
-    pub fn info(&self) -> impl Future<Output = Result<Info>> + Send {
-        let site = Location::caller();
-        async move {
-            let deadline = self.deadline_for(None);
-            let lease = self.lease(Lane::Read, deadline, site).await?;
-            let info = self.engine.backend.info(&**lease, deadline);
-            answer_by(deadline, Lane::Read, info).await
-        }
     }
 
     /// Writes a consistent copy of the database to a file that must not exist yet, while it is in

@@ -57,6 +57,7 @@ mod engine;
 mod fence;
 mod gate;
 mod health;
+mod info;
 mod lanes;
 mod lease;
 mod listen;
@@ -80,11 +81,13 @@ pub use close::CloseReport;
 pub use copying::{CopyIn, CopyOut};
 pub use database::{Database, IntoStatement, statement};
 pub use health::Health;
+pub use info::AskInfo;
 pub use lease::Lease;
 pub use listen::{ListenEvent, Listener};
 pub use mainstay_core::backend;
 pub use mainstay_core::backend::{
-    Backup, FileInfo, Info, Isolation, Notification, System, TableInfo,
+    ApplicationInfo, Backup, FileInfo, Info, Isolation, Notification, SessionCounts, System,
+    TableInfo,
 };
 pub use mainstay_core::config;
 pub use mainstay_core::error::Doubt;

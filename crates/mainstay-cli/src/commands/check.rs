@@ -15,6 +15,7 @@ struct Checked {
     latency_ms: f64,
     version: String,
     active_connections: u64,
+    server_connections: Option<u64>,
     max_connections: Option<u64>,
     pools: Vec<Pool>,
 }
@@ -59,6 +60,7 @@ impl Checked {
             latency_ms: health.latency.as_secs_f64() * 1000.0,
             version: info.version,
             active_connections: info.active_connections,
+            server_connections: info.server_connections,
             max_connections: info.max_connections,
             pools: pools.collect(),
         }
@@ -82,7 +84,10 @@ impl Report for Checked {
         page.field(
             "connections",
             Paint::Plain,
-            &connections(self.active_connections, self.max_connections),
+            &connections(
+                self.server_connections.unwrap_or(self.active_connections),
+                self.max_connections,
+            ),
         );
         for Pool {
             lane,

@@ -19,7 +19,7 @@ pub(crate) async fn run(plan: &Plan, output: &mut Output) -> Result<Exit> {
     match &plan.task {
         Task::Check => check::run(plan, output).await,
         Task::Init => init::run(plan, output).await,
-        Task::Status => status::run(plan, output).await,
+        Task::Status { exact } => status::run(plan, *exact, output).await,
         Task::Deploy => deploy::run(plan, output).await,
         Task::Reset { force, skip_seed } => reset::run(plan, *force, *skip_seed, output).await,
         Task::Seed { file } => seed::run(plan, file.as_deref(), output).await,

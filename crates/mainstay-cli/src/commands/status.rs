@@ -6,8 +6,8 @@ use crate::exit::Exit;
 use crate::failure::{Failure, Result};
 use crate::output::{Output, Page, Paint, Report, bytes, counted, took};
 use crate::plan::Plan;
-use mainstay::Info;
 use mainstay::migrate::{Applied, MigrationStatus, Migrations};
+use mainstay::{Info, SessionCounts};
 use serde::Serialize;
 use std::path::Path;
 use std::time::Duration;
@@ -23,13 +23,37 @@ struct Told {
 #[derive(Debug, Serialize)]
 struct Server {
     version: String,
+    /// A server in recovery takes no writes.
+    in_recovery: Option<bool>,
+    /// On this database.
     active_connections: u64,
+    /// On all databases of the server, which is what the limit counts.
+    server_connections: Option<u64>,
     max_connections: Option<u64>,
+    sessions: Option<Sessions>,
+    application: Option<Application>,
     size_bytes: u64,
     /// Where the database is a file.
     file: Option<File>,
     tables: Vec<Table>,
     rows_are_estimates: bool,
+}
+
+/// The sessions on this database.
+#[derive(Debug, Serialize)]
+struct Sessions {
+    active: u64,
+    idle: u64,
+    idle_in_transaction: u64,
+    /// Others', which the role may not look into.
+    hidden: u64,
+}
+
+/// Those of them that have our `application_name`.
+#[derive(Debug, Serialize)]
+struct Application {
+    name: String,
+    sessions: Sessions,
 }
 
 #[derive(Debug, Serialize)]
@@ -76,7 +100,7 @@ struct Failed {
     error: Option<String>,
 }
 
-pub(super) async fn run(plan: &Plan, output: &mut Output) -> Result<Exit> {
+pub(super) async fn run(plan: &Plan, exact: bool, output: &mut Output) -> Result<Exit> {
     let found = plan.migrations.is_dir();
     // A look at a server needs no files.
     let migrations = if found {
@@ -85,7 +109,8 @@ pub(super) async fn run(plan: &Plan, output: &mut Output) -> Result<Exit> {
         Migrations::default()
     };
     let report = with_existing(plan, async |db| {
-        let info = db.info().await?;
+        let ask = if exact { db.info().exact() } else { db.info() };
+        let info = ask.await?;
         let status = db.migration_status(&migrations).await?;
         Ok(Told::new(info, status, &plan.migrations, found))
     })
@@ -209,8 +234,15 @@ impl Server {
         });
         Self {
             version: info.version,
+            in_recovery: info.in_recovery,
             active_connections: info.active_connections,
+            server_connections: info.server_connections,
             max_connections: info.max_connections,
+            sessions: info.sessions.map(Sessions::new),
+            application: info.application.map(|application| Application {
+                name: application.name,
+                sessions: Sessions::new(application.sessions),
+            }),
             size_bytes: info.size_bytes,
             file: info.file.map(|file| File {
                 journal_mode: file.journal_mode,
@@ -226,8 +258,19 @@ impl Server {
 
     fn show(&self, page: &mut Page) {
         page.field("version", Paint::Plain, &self.version);
-        let connections = connections(self.active_connections, self.max_connections);
+        if self.in_recovery == Some(true) {
+            page.field("recovery", Paint::Due, "in recovery: takes no writes");
+        }
+        let all = self.server_connections.unwrap_or(self.active_connections);
+        let connections = connections(all, self.max_connections);
         page.field("connections", Paint::Plain, &connections);
+        if let Some(sessions) = &self.sessions {
+            page.field("here", Paint::Plain, &sessions.told());
+        }
+        if let Some(application) = &self.application {
+            let told = format!("{}: {}", application.name, application.sessions.told());
+            page.field("application", Paint::Plain, &told);
+        }
         page.field("size", Paint::Plain, &bytes(self.size_bytes));
         if let Some(file) = &self.file {
             page.field("file", Paint::Plain, &file.told());
@@ -239,6 +282,32 @@ impl Server {
             let told = table.told(self.rows_are_estimates);
             page.item(Paint::Plain, &format!("{:<width$}", table.name), &told);
         }
+    }
+}
+
+impl Sessions {
+    fn new(counts: SessionCounts) -> Self {
+        Self {
+            active: counts.active,
+            idle: counts.idle,
+            idle_in_transaction: counts.idle_in_transaction,
+            hidden: counts.hidden,
+        }
+    }
+
+    /// `3 active, 2 idle`: what there is none of is left out, except for the first.
+    fn told(&self) -> String {
+        let mut told = format!("{} active", self.active);
+        for (count, what) in [
+            (self.idle, "idle"),
+            (self.idle_in_transaction, "idle in a transaction"),
+            (self.hidden, "of others, hidden from this role"),
+        ] {
+            if count > 0 {
+                told += &format!(", {count} {what}");
+            }
+        }
+        told
     }
 }
 

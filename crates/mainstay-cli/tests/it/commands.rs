@@ -75,7 +75,13 @@ fn status_tells_about_the_server(bed: &Bed) {
             .filter_map(|table| table["size_bytes"].as_u64());
         assert_eq!(sizes.count(), tables.len(), "{server}");
     }
+    let counts = !server["sessions"].is_null();
+    assert_eq!(counts, !is_file, "{server}");
+    assert_eq!(server["in_recovery"] == false, !is_file, "{server}");
+    let exact = bed.done(&["status", "--json", "--exact"]).document();
+    assert_eq!(exact["server"]["rows_are_estimates"], false, "{exact}");
     let human = bed.done(&["status"]);
+    assert_eq!(human.out.contains("1 active"), !is_file, "{human:?}");
     assert_eq!(human.out.contains("journal mode wal"), is_file, "{human:?}");
     for word in [
         "version",

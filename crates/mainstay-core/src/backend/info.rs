@@ -6,18 +6,79 @@
 pub struct Info {
     /// The server's or library's version, as it states it.
     pub version: String,
+    /// Whether the server is recovering, as a standby is: it takes no writes. `None` where there is no
+    /// such thing.
+    pub in_recovery: Option<bool>,
     /// Sessions on this database now, ours and others'; on SQLite the handles of this process.
     pub active_connections: u64,
+    /// Sessions of all databases of the server, which is what its limit counts; `None` where there is no
+    /// such limit.
+    pub server_connections: Option<u64>,
     /// The server's `max_connections`; `None` where there is no such limit.
     pub max_connections: Option<u64>,
+    /// What the sessions on this database do.
+    pub sessions: Option<SessionCounts>,
+    /// What those of them do that have our `application_name`; `None` if we have none.
+    pub application: Option<ApplicationInfo>,
     /// Size of the database in bytes.
     pub size_bytes: u64,
     /// The tables, sorted by name.
     pub tables: Vec<TableInfo>,
-    /// Whether the rows are the server's estimates (PostgreSQL) or were counted (SQLite).
+    /// Whether the rows are the server's estimates (PostgreSQL, unless asked to count) or were counted.
     pub rows_are_estimates: bool,
     /// The file, where the database is one (SQLite).
     pub file: Option<FileInfo>,
+}
+
+/// Sessions by what they do now.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SessionCounts {
+    /// All of them.
+    pub total: u64,
+    /// They run a statement.
+    pub active: u64,
+    /// They wait for their client outside of a transaction.
+    pub idle: u64,
+    /// They wait for their client inside of one, and hold its locks.
+    pub idle_in_transaction: u64,
+    /// Somebody else's, and the role may not see what they do (`pg_read_all_stats` may).
+    pub hidden: u64,
+}
+
+impl SessionCounts {
+    /// Counts; the total is their sum.
+    #[must_use]
+    pub const fn new(active: u64, idle: u64, idle_in_transaction: u64, hidden: u64) -> Self {
+        Self {
+            total: active + idle + idle_in_transaction + hidden,
+            active,
+            idle,
+            idle_in_transaction,
+            hidden,
+        }
+    }
+}
+
+/// The sessions of one application.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ApplicationInfo {
+    /// Its `application_name`.
+    pub name: String,
+    /// What its sessions do, those of all its processes.
+    pub sessions: SessionCounts,
+}
+
+impl ApplicationInfo {
+    /// The sessions of an application.
+    #[must_use]
+    pub fn new(name: impl Into<String>, sessions: SessionCounts) -> Self {
+        Self {
+            name: name.into(),
+            sessions,
+        }
+    }
 }
 
 /// One table.
@@ -31,6 +92,8 @@ pub struct TableInfo {
     /// What it takes in the database with its indexes, in bytes; `None` where the backend does not
     /// tell, or not before the deadline.
     pub size_bytes: Option<u64>,
+    /// Its name as a statement has to write it, where rows are counted only on request.
+    pub sql_name: Option<String>,
 }
 
 impl TableInfo {

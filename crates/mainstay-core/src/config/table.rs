@@ -6,7 +6,7 @@ use super::draft::{Accept, Draft};
 use super::duration::Unit;
 use super::form::{Form, Time};
 use super::parameters::{Applies, Parameter};
-use super::{ChannelBinding, SessionAttrs, SslMode, Target, sqlite_table};
+use super::{ChannelBinding, SessionAttrs, SslMode, Target, sqlite_table, tcp_table};
 use crate::backend::Isolation;
 use std::time::Duration;
 
@@ -535,6 +535,11 @@ pub static PARAMETERS: &[Parameter] = &[
         meaning: "password of `sslidentity`",
         reason: "PEM is what libpq and the rest of the tools read",
     },
+    tcp_table::KEEPALIVES,
+    tcp_table::KEEPALIVES_IDLE,
+    tcp_table::KEEPALIVES_INTERVAL,
+    tcp_table::KEEPALIVES_COUNT,
+    tcp_table::USER_TIMEOUT,
     sqlite_table::DURABILITY,
     sqlite_table::BUSY_TIMEOUT,
     sqlite_table::WRITE_PROBE,

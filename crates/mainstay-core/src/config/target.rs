@@ -55,6 +55,8 @@ pub struct PostgresTarget {
     pub channel_binding: ChannelBinding,
     /// TLS.
     pub tls: Tls,
+    /// How a peer that is gone is noticed.
+    pub keep_alive: KeepAlive,
     /// A transaction pooler stands between: nothing of the session may be relied on.
     pub pgbouncer: bool,
     /// What a server must be to be connected to; see [`wanted`](Self::wanted) for what is left out.
@@ -87,8 +89,37 @@ impl PostgresTarget {
             options: None,
             channel_binding: ChannelBinding::Prefer,
             tls: Tls::default(),
+            keep_alive: KeepAlive::default(),
             pgbouncer: false,
             session_attrs: None,
+        }
+    }
+}
+
+/// How the operating system notices that the other side of a TCP connection is gone.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct KeepAlive {
+    /// Whether an idle connection is probed at all.
+    pub enabled: bool,
+    /// How long nothing may pass before the first probe.
+    pub idle: Duration,
+    /// How long an answer to a probe is waited for.
+    pub interval: Duration,
+    /// How many probes may stay unanswered.
+    pub count: u32,
+    /// How long what was sent may stay unacknowledged; `None` for the system's own.
+    pub user_timeout: Option<Duration>,
+}
+
+impl Default for KeepAlive {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            idle: Duration::from_secs(15),
+            interval: Duration::from_secs(5),
+            count: 3,
+            user_timeout: Some(Duration::from_secs(20)),
         }
     }
 }

@@ -131,6 +131,29 @@ fn statement_timeout_is_not_mistaken_for_milliseconds() {
 }
 
 #[test]
+fn how_a_dead_peer_is_noticed_is_said_in_libpqs_words() {
+    let tcp = |query: &str| postgres(&format!("{POSTGRES}?{query}")).keep_alive;
+    let default = tcp("");
+    assert!(default.enabled && default.user_timeout == Some(Duration::from_secs(20)));
+    let all = tcp(
+        "keepalives_idle=60&keepalives_interval=10s&keepalives_count=5&tcp_user_timeout=8000ms",
+    );
+    assert_eq!(
+        (all.idle, all.interval, all.count),
+        (Duration::from_secs(60), Duration::from_secs(10), 5)
+    );
+    assert_eq!(all.user_timeout, Some(Duration::from_secs(8)));
+    assert!(!tcp("keepalives=0").enabled);
+    assert_eq!(tcp("tcp_user_timeout=0").user_timeout, None);
+    // libpq counts it in milliseconds.
+    let message = refusal(&format!("{POSTGRES}?tcp_user_timeout=20000"));
+    assert!(message.contains("write the unit"), "{message}");
+    for query in ["keepalives=yes", "keepalives_idle=0", "keepalives_count=0"] {
+        refusal(&format!("{POSTGRES}?{query}"));
+    }
+}
+
+#[test]
 fn a_count_is_read_within_its_range() {
     type Count = fn(&Config) -> usize;
     let counts: [(&str, Count, bool); 5] = [

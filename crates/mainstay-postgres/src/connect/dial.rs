@@ -1,7 +1,7 @@
 //! From a host to a stream: resolving, connecting, and asking for TLS.
 
 use crate::tls::{TlsPolicy, end_point, server_name};
-use mainstay_core::config::{Host, SslMode};
+use mainstay_core::config::{Host, KeepAlive, SslMode};
 use mainstay_core::error::Report;
 use mainstay_core::{Error, Evidence, Kind, Result};
 use socket2::{SockRef, TcpKeepalive};
@@ -12,14 +12,9 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 
-/// A dead peer is noticed after 15 + 3 × 5 s of silence instead of two hours, and before most
-/// firewalls forget an idle connection.
-const KEEPALIVE_IDLE: Duration = Duration::from_secs(15);
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
-const KEEPALIVE_RETRIES: u32 = 3;
-
-/// Keep-alive probes are not sent while data is unacknowledged; this bounds that case.
-const USER_TIMEOUT: Duration = Duration::from_secs(20);
+/// The system counts whole seconds, in 15 bits.
+const PROBES_LEAST: Duration = Duration::from_secs(1);
+const PROBES_MOST: Duration = Duration::from_secs(32_767);
 
 /// A name with more addresses than this is not a host but a mistake.
 const ADDRESSES_MAX: usize = 16;
@@ -49,6 +44,7 @@ pub(crate) struct Endpoint {
     address: Address,
     /// The host's place in the URL.
     pub(crate) index: usize,
+    keep_alive: KeepAlive,
     /// Whether the session speaks TLS.
     pub(crate) encrypted: bool,
 }
@@ -93,11 +89,12 @@ pub(crate) async fn addresses(host: &Host) -> Result<Vec<Address>> {
 }
 
 impl Endpoint {
-    pub(crate) fn new(host: Host, address: Address, index: usize) -> Self {
+    pub(crate) fn new(host: Host, address: Address, index: usize, keep_alive: KeepAlive) -> Self {
         Self {
             host,
             address,
             index,
+            keep_alive,
             encrypted: false,
         }
     }
@@ -132,14 +129,7 @@ impl Endpoint {
         let connected = async {
             let stream = TcpStream::connect(address).await?;
             stream.set_nodelay(true)?;
-            let socket = SockRef::from(&stream);
-            let keepalive = TcpKeepalive::new()
-                .with_time(KEEPALIVE_IDLE)
-                .with_interval(KEEPALIVE_INTERVAL)
-                .with_retries(KEEPALIVE_RETRIES);
-            socket.set_tcp_keepalive(&keepalive)?;
-            #[cfg(any(target_os = "linux", target_os = "android"))]
-            socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
+            watch(&stream, &self.keep_alive)?;
             Ok(stream)
         };
         connected
@@ -258,6 +248,23 @@ fn distrust(error: &rustls::Error) -> (&'static str, &'static str) {
     }
 }
 
+/// Lets the operating system notice that the peer is gone.
+fn watch(stream: &TcpStream, keep_alive: &KeepAlive) -> io::Result<()> {
+    let socket = SockRef::from(stream);
+    if keep_alive.enabled {
+        let probes = TcpKeepalive::new()
+            .with_time(keep_alive.idle.clamp(PROBES_LEAST, PROBES_MOST))
+            .with_interval(keep_alive.interval.clamp(PROBES_LEAST, PROBES_MOST))
+            .with_retries(keep_alive.count);
+        socket.set_tcp_keepalive(&probes)?;
+    }
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    if let Some(timeout) = keep_alive.user_timeout {
+        socket.set_tcp_user_timeout(Some(timeout))?;
+    }
+    Ok(())
+}
+
 /// Whether it is this side that has nothing left to connect with, which says nothing about the
 /// server. Two of the three have no name in the standard library.
 fn is_local(error: &io::Error) -> bool {
@@ -309,7 +316,7 @@ mod tests {
             host: "db".into(),
             port: 5432,
         };
-        let endpoint = Endpoint::new(host, Address::Unix(PathBuf::new()), 0);
+        let endpoint = Endpoint::new(host, Address::Unix(PathBuf::new()), 0, KeepAlive::default());
         let table = include_str!("../../tests/data/conditions.csv");
         for (name, error) in [
             ("too many open files", io::Error::from_raw_os_error(EMFILE)),
@@ -329,5 +336,53 @@ mod tests {
             let expected = (Kind::Unreachable, Class::NotSent, Evidence::Neither);
             assert_eq!(found, expected, "{name}");
         }
+    }
+    #[cfg(target_os = "linux")]
+    async fn dialled(keep_alive: KeepAlive) -> TcpStream {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let host = Host::Tcp {
+            host: "127.0.0.1".into(),
+            port: address.port(),
+        };
+        let endpoint = Endpoint::new(host, Address::Tcp(address), 0, keep_alive);
+        endpoint.connect_tcp(address).await.unwrap()
+    }
+
+    #[tokio::test]
+    #[cfg(target_os = "linux")]
+    async fn a_peer_that_is_gone_is_noticed_within_half_a_minute_unless_told_otherwise() {
+        let stream = dialled(KeepAlive::default()).await;
+        let socket = SockRef::from(&stream);
+        assert!(socket.keepalive().unwrap() && stream.nodelay().unwrap());
+        let idle = socket.tcp_keepalive_time().unwrap();
+        let interval = socket.tcp_keepalive_interval().unwrap();
+        let probes = socket.tcp_keepalive_retries().unwrap();
+        assert_eq!(idle + interval * probes, Duration::from_secs(30));
+        let unacknowledged = socket.tcp_user_timeout().unwrap();
+        assert_eq!(unacknowledged, Some(Duration::from_secs(20)));
+    }
+
+    #[tokio::test]
+    #[cfg(target_os = "linux")]
+    async fn the_probes_are_as_configured() {
+        let mut keep_alive = KeepAlive::default();
+        keep_alive.idle = Duration::from_millis(200);
+        keep_alive.interval = Duration::from_secs(1_000_000);
+        keep_alive.count = 7;
+        keep_alive.user_timeout = Some(Duration::from_millis(1_500));
+        let stream = dialled(keep_alive).await;
+        let socket = SockRef::from(&stream);
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), PROBES_LEAST);
+        assert_eq!(socket.tcp_keepalive_interval().unwrap(), PROBES_MOST);
+        assert_eq!(socket.tcp_keepalive_retries().unwrap(), 7);
+        assert_eq!(socket.tcp_user_timeout().unwrap(), keep_alive.user_timeout);
+
+        keep_alive.enabled = false;
+        keep_alive.user_timeout = None;
+        let stream = dialled(keep_alive).await;
+        let socket = SockRef::from(&stream);
+        assert!(!socket.keepalive().unwrap());
+        assert_eq!(socket.tcp_user_timeout().unwrap(), None);
     }
 }

@@ -31,8 +31,68 @@ async fn info_tells_what_the_server_is_and_holds() {
         .collect();
     assert_eq!(told, expected);
     assert!(info.rows_are_estimates && info.file.is_none());
+    assert!(info.tables[1].size_bytes.unwrap() >= 8_192, "{info:?}");
+    assert_eq!(info.tables[2].sql_name.as_deref(), Some("other.c"));
+    assert_eq!((info.in_recovery, info.application), (Some(false), None));
+    let here = info.sessions.unwrap();
+    assert_eq!((here.total, here.active, here.idle), (1, 1, 0), "{here:?}");
+    assert!(info.server_connections.unwrap() >= 1);
     conn.check(deadline()).await.unwrap();
     assert_eq!(conn.condition(), Condition::Clean);
+}
+
+#[tokio::test]
+async fn info_tells_what_the_sessions_do_and_which_are_ours() {
+    let home = Home::new().await;
+    let mut target = home.target.clone();
+    target.application_name = Some("shop \"one\"".into());
+    let ours = backend_with(&target, |_| {});
+    let asking = ours.connect(Lane::Read, deadline()).await.unwrap();
+    let inside = ours.connect(Lane::Write, deadline()).await.unwrap();
+    let _idle = home.writer().await;
+    inside.begin(begin(), write()).await.unwrap();
+    execute(&inside, "select 1", write()).await.unwrap();
+    let info = ours.info(&*asking, deadline()).await.unwrap();
+    let here = info.sessions.unwrap();
+    let counts = (
+        here.total,
+        here.active,
+        here.idle,
+        here.idle_in_transaction,
+        here.hidden,
+    );
+    assert_eq!(counts, (3, 1, 1, 1, 0));
+    assert_eq!(info.active_connections, 3);
+    let application = info.application.unwrap();
+    assert_eq!(application.name, "shop \"one\"");
+    let ours = application.sessions;
+    assert_eq!(
+        (ours.total, ours.active, ours.idle_in_transaction),
+        (2, 1, 1)
+    );
+    inside.roll_back(write()).await.unwrap();
+}
+
+#[tokio::test]
+async fn info_does_not_wait_for_a_table_that_is_locked() {
+    let home = Home::new().await;
+    home.sql("create table t (id int); create table free (id int)")
+        .await;
+    let locking = home.writer().await;
+    locking.begin(begin(), write()).await.unwrap();
+    execute(&locking, "lock table t in access exclusive mode", write())
+        .await
+        .unwrap();
+    let conn = home.reader().await;
+    let soon = mainstay_core::Deadline::from_now(std::time::Duration::from_secs(20));
+    let info = home.backend.info(&*conn, soon).await.unwrap();
+    let sizes: Vec<_> = info
+        .tables
+        .iter()
+        .map(|t| (&*t.name, t.size_bytes))
+        .collect();
+    assert_eq!(sizes, [("free", Some(0)), ("t", None)]);
+    locking.roll_back(write()).await.unwrap();
 }
 
 #[tokio::test]

@@ -115,9 +115,7 @@ impl Door {
 
     fn link(&mut self, client: TcpStream) {
         let counted = self.faults.count_link();
-        let faults = Arc::clone(&self.faults);
-        self.links
-            .spawn(link::run(client, self.target, faults, counted));
+        self.links.spawn(link::run(client, self.target, counted));
     }
 }
 

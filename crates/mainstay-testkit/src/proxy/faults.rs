@@ -1,5 +1,6 @@
 //! The faults that are in force: written by the test, read by every connection before each step.
 
+use std::ops::Deref;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -18,13 +19,20 @@ pub enum Direction {
 /// Shared between the proxy's handle and its connections.
 #[derive(Debug)]
 pub(super) struct Faults {
-    flowing: watch::Sender<bool>,
+    flow: watch::Sender<Flow>,
     latency: Mutex<Duration>,
     cut: Mutex<Option<Cut>>,
     open: AtomicUsize,
     accepted: AtomicU64,
     sent: AtomicU64,
     answered: AtomicU64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Flow {
+    flowing: bool,
+    /// The connections up to this number are stranded: nothing passes on them any more.
+    stranded: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -44,7 +52,10 @@ pub(super) enum Passage {
 impl Default for Faults {
     fn default() -> Self {
         Self {
-            flowing: watch::Sender::new(true),
+            flow: watch::Sender::new(Flow {
+                flowing: true,
+                stranded: 0,
+            }),
             latency: Mutex::default(),
             cut: Mutex::default(),
             open: AtomicUsize::new(0),
@@ -57,14 +68,12 @@ impl Default for Faults {
 
 impl Faults {
     pub(super) fn flow(&self, flowing: bool) {
-        self.flowing.send_replace(flowing);
+        self.flow.send_modify(|flow| flow.flowing = flowing);
     }
 
-    /// Returns at once unless the proxy is a black hole, then when it no longer is.
-    pub(super) async fn until_flowing(&self) {
-        let mut flowing = self.flowing.subscribe();
-        // Fails only when the sender is gone, and the sender is ours.
-        flowing.wait_for(|flowing| *flowing).await.ok(); // see above
+    pub(super) fn strand(&self) {
+        let stranded = self.accepted();
+        self.flow.send_modify(|flow| flow.stranded = stranded);
     }
 
     pub(super) fn set_latency(&self, delay: Duration) {
@@ -129,18 +138,43 @@ impl Faults {
     /// Counts a connection for as long as the answer lives.
     pub(super) fn count_link(self: &Arc<Self>) -> CountedLink {
         self.open.fetch_add(1, Ordering::AcqRel);
-        self.accepted.fetch_add(1, Ordering::AcqRel);
-        CountedLink(Arc::clone(self))
+        let before = self.accepted.fetch_add(1, Ordering::AcqRel);
+        CountedLink {
+            faults: Arc::clone(self),
+            number: before + 1,
+        }
     }
 }
 
 /// One open connection in the count.
 #[derive(Debug)]
-pub(super) struct CountedLink(Arc<Faults>);
+pub(super) struct CountedLink {
+    faults: Arc<Faults>,
+    /// Counted from 1.
+    number: u64,
+}
+
+impl CountedLink {
+    /// Returns at once unless nothing passes on this connection, then when something does again.
+    pub(super) async fn until_flowing(&self) {
+        let mut flow = self.faults.flow.subscribe();
+        let passes = |flow: &Flow| flow.flowing && self.number > flow.stranded;
+        // Fails only when the sender is gone, and the sender is ours.
+        flow.wait_for(passes).await.ok(); // see above
+    }
+}
+
+impl Deref for CountedLink {
+    type Target = Faults;
+
+    fn deref(&self) -> &Faults {
+        &self.faults
+    }
+}
 
 impl Drop for CountedLink {
     fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::AcqRel);
+        self.faults.open.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

@@ -3,7 +3,6 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use socket2::SockRef;
@@ -13,7 +12,7 @@ use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::faults::{CountedLink, Direction, Faults, Passage};
+use super::faults::{CountedLink, Direction, Passage};
 
 /// A piece is what one read gives, at most this long.
 const PIECE: usize = 16 * 1024;
@@ -29,12 +28,7 @@ type Delayed = (Instant, Vec<u8>);
 /// Both sockets are set to reset when they are closed, from the beginning. So whatever drops this
 /// future (a cut, the end of the proxy) cuts the connection, and only the regular end takes the
 /// setting back.
-pub(super) async fn run(
-    mut client: TcpStream,
-    target: SocketAddr,
-    faults: Arc<Faults>,
-    _counted: CountedLink,
-) {
+pub(super) async fn run(mut client: TcpStream, target: SocketAddr, faults: CountedLink) {
     if reset_on_close(&client, true).is_err() {
         return;
     }
@@ -72,7 +66,7 @@ async fn pump(
     from: ReadHalf<'_>,
     to: WriteHalf<'_>,
     direction: Direction,
-    faults: &Faults,
+    faults: &CountedLink,
 ) -> io::Result<()> {
     let (queue, queued) = mpsc::channel(UNDER_WAY);
     tokio::try_join!(
@@ -85,7 +79,7 @@ async fn pump(
 async fn take(
     mut from: ReadHalf<'_>,
     queue: mpsc::Sender<Delayed>,
-    faults: &Faults,
+    faults: &CountedLink,
 ) -> io::Result<()> {
     let mut buffer = vec![0; PIECE];
     loop {
@@ -105,7 +99,7 @@ async fn give(
     mut queued: mpsc::Receiver<Delayed>,
     mut to: WriteHalf<'_>,
     direction: Direction,
-    faults: &Faults,
+    faults: &CountedLink,
 ) -> io::Result<()> {
     while let Some((due, piece)) = queued.recv().await {
         // Asked first, because the timer rounds up and would cost a millisecond for no delay.

@@ -243,3 +243,24 @@ async fn a_real_client_reaches_a_real_server_through_the_proxy() {
     let refused = tokio::task::spawn_blocking(ask).await.unwrap();
     assert!(!refused.status.success());
 }
+
+#[tokio::test]
+async fn stranded_connections_fall_silent_and_new_ones_pass() {
+    let echo = echo().await;
+    let proxy = Proxy::start(echo.listener).await.unwrap();
+    let mut old = TcpStream::connect(proxy.address()).await.unwrap();
+    let mut buffer = [0; 4];
+    old.write_all(b"ping").await.unwrap();
+    old.read_exact(&mut buffer).await.unwrap();
+    proxy.strand();
+    old.write_all(b"ping").await.unwrap();
+    let silent = timeout(SILENCE, old.read_exact(&mut buffer)).await;
+    assert!(silent.is_err(), "{silent:?}");
+    let mut new = TcpStream::connect(proxy.address()).await.unwrap();
+    new.write_all(b"ping").await.unwrap();
+    timeout(LONG, new.read_exact(&mut buffer))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(proxy.connections(), 2);
+}

@@ -185,7 +185,7 @@ async fn every_other_call_dropped_at_any_poll_leaves_nothing_behind() {
         poll_times(db.with_connection(async |c| c.script("x").await), times).await;
         poll_times(db.batch([mainstay::statement("insert a", ())]), times).await;
         poll_times(db.health(), times).await;
-        poll_times(db.info(), times).await;
+        poll_times(db.info().into_future(), times).await;
         poll_times(db.create(), times).await;
         poll_times(db.erase(), times).await;
         poll_times(db.migrate(&migrations), times).await;

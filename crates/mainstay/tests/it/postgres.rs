@@ -345,6 +345,37 @@ async fn a_database_that_is_away_can_be_opened_lazily() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn exact_rows_are_counted_on_request_and_what_cannot_be_counted_is_said() {
+    let (database, db) = fresh().await;
+    database
+        .psql(
+            "create schema \"Odd schema\"; create table \"Odd schema\".\"select\" (id int);
+             insert into \"Odd schema\".\"select\" select generate_series(1, 1234);
+             create table parts (id int) partition by range (id);
+             create table part_one partition of parts for values from (0) to (100);
+             insert into parts select generate_series(1, 17); create table stuck (id int)",
+        )
+        .unwrap();
+    let lock = db.begin().await.unwrap();
+    lock.execute("lock table stuck in access exclusive mode", ())
+        .await
+        .unwrap();
+    let info = db.info().exact().timeout(SECOND * 8).await.unwrap();
+    assert!(!info.rows_are_estimates);
+    let rows: Vec<_> = info.tables.iter().map(|t| (&*t.name, t.rows)).collect();
+    let expected = [
+        ("Odd schema.select", Some(1_234)),
+        ("part_one", Some(17)),
+        ("parts", Some(17)),
+        ("stuck", None),
+    ];
+    assert_eq!(rows, expected);
+    lock.rollback().await.unwrap();
+    let estimated = db.info().await.unwrap();
+    assert!(estimated.rows_are_estimates);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_native_client_may_write_on_a_connection_that_served_reads() {
     let (database, _) = fresh().await;
     let db = Database::builder(&database.url())
