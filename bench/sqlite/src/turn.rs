@@ -102,6 +102,15 @@ async fn call<P: Peer>(peer: Arc<P>, caller: usize, writes: bool, stop: Arc<Atom
     Ok(Done { wrote: writes, took })
 }
 
+/// What the least served caller had of the most served one's, among those who do the same.
+fn fairness(done: &[Done], wrote: bool) -> f64 {
+    let calls = done.iter().filter(|one| one.wrote == wrote).map(|one| one.took.len());
+    match (calls.clone().min(), calls.max()) {
+        (Some(least), Some(most)) => least as f64 / most.max(1) as f64,
+        _ => 1.0,
+    }
+}
+
 async fn measure<P: Peer>(peer: P, task: &Task) -> Result<String, Failure> {
     let peer = Arc::new(peer);
     let before = peer.count().await?;
@@ -126,8 +135,7 @@ async fn measure<P: Peer>(peer: P, task: &Task) -> Result<String, Failure> {
         return Err(format!("{wrote} inserts were acknowledged, {found} are there").into());
     }
     let read: usize = done.iter().filter(|one| !one.wrote).map(|one| one.took.len()).sum();
-    let calls = done.iter().map(|one| one.took.len());
-    let fairness = calls.clone().min().unwrap_or(0) as f64 / calls.max().unwrap_or(1).max(1) as f64;
+    let fairness = fairness(&done, true).min(fairness(&done, false));
     let mut took: Vec<u32> = done.into_iter().flat_map(|one| one.took).collect();
     took.sort_unstable();
     let at = |share: f64| {
