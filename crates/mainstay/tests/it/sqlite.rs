@@ -69,6 +69,44 @@ async fn health_asks_for_the_write_lock_only_where_that_is_wanted() {
 }
 
 #[tokio::test]
+async fn health_sees_what_has_become_of_the_file() {
+    use std::fs;
+    use std::path::Path;
+    let faults: [fn(&Path); 3] = [
+        |path| fs::remove_file(path).unwrap(),
+        |path| {
+            let other = path.with_file_name("other.db");
+            fs::write(&other, "").unwrap();
+            fs::rename(&other, path).unwrap();
+        },
+        |path| {
+            use std::io::Write;
+            let mut file = fs::OpenOptions::new().write(true).open(path).unwrap();
+            file.write_all(&[0xff; 100]).unwrap();
+        },
+    ];
+    for (number, fault) in faults.into_iter().enumerate() {
+        let (directory, db) = fresh().await;
+        db.execute("create table t (x integer)", ()).await.unwrap();
+        db.with_connection(async |c| {
+            // Everything into the file itself, or the log would answer in its place.
+            let _: (i64, i64, i64) = c
+                .fetch_one("pragma wal_checkpoint(truncate)", ())
+                .write()
+                .await?;
+            Ok(())
+        })
+        .await
+        .unwrap();
+        assert!(db.health().await.healthy, "fault {number}");
+        fault(&directory.path().join("test.db"));
+        let health = db.health().await;
+        let error = health.error.expect("it is not healthy");
+        assert_eq!(error.kind(), Kind::Storage, "fault {number}: {error}");
+    }
+}
+
+#[tokio::test]
 async fn a_temporary_database_serves_many_at_once_and_goes_with_its_handle() {
     let db = Database::connect("sqlite://?temp").await.unwrap();
     db.execute("create table t (x integer)", ()).await.unwrap();
