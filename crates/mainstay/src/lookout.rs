@@ -37,7 +37,7 @@ impl Engine {
             return;
         }
         match tokio::runtime::Handle::try_current() {
-            Ok(runtime) => drop(runtime.spawn(look(self.me().clone()))),
+            Ok(runtime) => drop(runtime.spawn(look(Looking(self.me().clone())))),
             Err(_) => self.lookout.looking.store(false, Ordering::Release),
         }
     }
@@ -51,9 +51,20 @@ impl Engine {
     }
 }
 
+/// The right to look, free again however the looking ends: a panic, a runtime that shuts down.
+struct Looking(Weak<Engine>);
+
+impl Drop for Looking {
+    fn drop(&mut self) {
+        if let Some(engine) = self.0.upgrade() {
+            engine.lookout.looking.store(false, Ordering::Release);
+        }
+    }
+}
+
 /// Ends with its answer or its deadline.
-async fn look(engine: Weak<Engine>) {
-    let Some(engine) = engine.upgrade() else {
+async fn look(looking: Looking) {
+    let Some(engine) = looking.0.upgrade() else {
         return;
     };
     let deadline = Deadline::from_now(engine.config.connect_timeout);
@@ -68,7 +79,6 @@ async fn look(engine: Weak<Engine>) {
         // It was another one that refused, or nobody could be asked: each is asked before it is lent.
         Ok(true) | Err(_) => engine.lanes.check_all(),
     }
-    engine.lookout.looking.store(false, Ordering::Release);
 }
 
 #[cfg(test)]

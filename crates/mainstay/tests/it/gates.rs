@@ -163,6 +163,18 @@ async fn a_prober_that_panics_hangs_or_is_dropped_leaves_nothing_stuck() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_look_at_the_server_that_panics_is_not_the_last_one() {
+    let demoted = || failure(Kind::ReadOnly, Class::RolledBack, Evidence::Silent);
+    let script = Script::new([demoted(), demoted()]);
+    let db = script.database(|config| config.retry_max = 0);
+    for looks in 1..=2 {
+        db.execute("insert into t", ()).await.unwrap_err();
+        pass(SECOND).await;
+        assert_eq!(script.looks.load(Ordering::Relaxed), looks);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn refused_credentials_are_asked_once_in_an_interval_and_told_with_their_age() {
     let script = Script::new([]);
     let db = script.database(|_| {});

@@ -48,6 +48,8 @@ pub(crate) struct Script {
     pub(crate) ended: AtomicUsize,
     /// What the next checks do.
     pub(crate) checks: Mutex<VecDeque<Check>>,
+    /// How often it was asked whether the server still is what was wanted. It panics the first time.
+    pub(crate) looks: AtomicUsize,
     pub(crate) limit: usize,
 }
 
@@ -182,6 +184,18 @@ impl Backend for Scripted {
             self.0.routes.fetch_add(1, Ordering::Relaxed);
             tokio::task::yield_now().await; // a server does not answer at once either
             Ok(Lane::Read)
+        })
+    }
+
+    fn still_serves<'a>(
+        &'a self,
+        _: &'a dyn Connection,
+        _: Deadline,
+    ) -> BoxFuture<'a, Result<bool>> {
+        Box::pin(async {
+            let before = self.0.looks.fetch_add(1, Ordering::Relaxed);
+            assert_ne!(before, 0, "the script panics the first time");
+            Ok(true)
         })
     }
 
