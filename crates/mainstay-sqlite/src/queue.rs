@@ -141,9 +141,10 @@ impl<'q> Source<'q> {
         self.until = Some(Instant::now() + RUNNING_MAX);
     }
 
-    /// The first write of a transaction, and whether others may share it.
+    /// The first write of a transaction, and whether others may share it. Newcomers begin a group of
+    /// their own, with all of its time before them.
     pub(crate) fn first(&mut self) -> Option<(Write, bool)> {
-        if let Some(write) = self.next() {
+        if let Some(write) = self.again.pop_front() {
             return Some((write, true));
         }
         self.alone.pop_front().map(|write| (write, false))
@@ -252,6 +253,15 @@ mod tests {
         assert_eq!(std::iter::from_fn(|| source.next()).count(), 1);
         assert!(source.into_rest().is_none());
         assert_eq!(queue.len(), 7);
+    }
+
+    #[test]
+    fn a_group_that_is_done_takes_nobody_who_came_later() {
+        let mut queue = full(1, 1);
+        let mut source = Source::new(write(1), &mut queue);
+        assert!(source.first().is_some());
+        assert!(source.first().is_none());
+        assert_eq!(queue.len(), 1);
     }
 
     #[test]
