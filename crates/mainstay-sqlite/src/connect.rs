@@ -9,6 +9,7 @@ use crate::counts::Counts;
 use crate::ground;
 use crate::guard::Guard;
 use crate::identity::Opened;
+use crate::latch::Latch;
 use crate::signals::{self, Signals};
 use mainstay_core::config::Durability;
 use mainstay_core::error::Report;
@@ -65,6 +66,8 @@ pub(crate) struct Opening {
     /// The file that they have open.
     pub(crate) opened: Arc<Opened>,
     pub(crate) counts: Arc<Counts>,
+    /// Shut after a COMMIT whose outcome is not known.
+    pub(crate) latch: Arc<Latch>,
 }
 
 /// An open handle, counted.
@@ -143,7 +146,9 @@ impl Opening {
         guard: &Arc<Guard>,
     ) -> Result<Handle> {
         if self.access == Access::Write {
-            return self.open_file(path, signals, guard);
+            let writer = self.open_file(path, signals, guard)?;
+            self.latch.open(&writer, signals)?;
+            return Ok(writer);
         }
         // A reader can neither create the file nor switch it to WAL. The handle that does is kept
         // until the reader stands, because the last one to close removes the WAL again.

@@ -19,6 +19,7 @@
 //! * `connect`: opening a handle, with every setting that must not be forgotten
 //! * `ground`: where the file lies, and whether a write-ahead log works there
 //! * `identity`: whether a path still leads to the file that was opened
+//! * `latch`: what is done after a COMMIT that the disk failed
 //! * `signals`: how a deadline, a dropped future or a close stops what runs in C
 //! * `queue`, `worker`: what waits for the thread that owns a handle, and the thread
 //! * `session`: one connection, as the facade sees it ([`SqliteSession`])
@@ -43,6 +44,7 @@ mod guard;
 mod health;
 mod identity;
 mod keyword;
+mod latch;
 mod migrate;
 mod optimize;
 mod queue;
@@ -157,6 +159,7 @@ impl Sqlite {
             handles: Arc::default(),
             opened: Arc::default(),
             counts: Arc::default(),
+            latch: Arc::default(),
         };
         let statement_timeout = config.statement_timeout;
         Ok(Self {

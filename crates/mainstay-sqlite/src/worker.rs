@@ -140,6 +140,9 @@ impl Worker {
         if is_lost && matches!(self.opening.place, Place::File(_)) {
             self.signals.broken.store(true, Ordering::SeqCst);
         }
+        if is_lost && error.is_outcome_unknown() {
+            self.opening.latch.shut();
+        }
     }
 
     /// Does something that must not be stopped half-way: a rollback, the way back to the settings.

@@ -5,6 +5,7 @@ mod abandoned;
 mod crowd;
 mod deadline;
 mod exclusive;
+mod failed_sync;
 mod failure_table;
 mod group;
 mod health;
