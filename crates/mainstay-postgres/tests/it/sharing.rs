@@ -4,7 +4,8 @@ use crate::fixture::*;
 use futures_util::future::{join, join_all};
 use mainstay_core::backend::{Burden, Call, Condition, Lane, Want};
 use mainstay_core::{Class, Deadline, Error, IntoParams, Kind, Value};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 const SLEEPS_LONG: &str = "select pg_sleep(30)";
 
