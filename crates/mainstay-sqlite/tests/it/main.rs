@@ -9,6 +9,7 @@ mod failed_sync;
 mod failure_table;
 mod group;
 mod health;
+mod killed;
 mod memory;
 mod opening;
 mod optimize;
