@@ -230,7 +230,7 @@ impl Link {
         };
         let report = lost(leg.phase, reached, None, self.style.pooled);
         let error = Error::from(report);
-        let heard = self.log.has_heard_since(leg.mark);
+        let heard = self.log.has_heard_of(leg.mark, leg.index);
         if !heard {
             self.note_silence();
         }

@@ -15,6 +15,10 @@ use std::pin::pin;
 use std::sync::Arc;
 use tokio_postgres::{Client, RowStream};
 
+/// How often a statement is prepared anew because its ground has moved. Each time takes another
+/// change of a definition between the preparation and the run, a round trip apart.
+const STALE_MAX: u32 = 5;
+
 pub(crate) type DriverResult<T> = Result<T, tokio_postgres::Error>;
 
 /// What came back of a statement, before anything is decided about it.
@@ -61,12 +65,16 @@ impl Link {
     ) -> Result<Reply> {
         let flight = Flight::start(self);
         let mut outcome = self.run_once(statement, want, call).await;
-        if outcome.as_ref().is_err_and(is_stale_plan) {
+        for _ in 0..STALE_MAX {
+            if !outcome.as_ref().is_err_and(is_stale_plan) {
+                break;
+            }
             self.statements().forget(statement.text());
             // Refused before it ran; inside a transaction only the whole can be run again.
-            if !self.is_in_transaction() {
-                outcome = self.run_once(statement, want, call).await;
+            if self.is_in_transaction() {
+                break;
             }
+            outcome = self.run_once(statement, want, call).await;
         }
         if outcome.is_err() {
             self.settle_refusal(call).await;

@@ -90,6 +90,8 @@ struct Facts {
     asks: bool,
     /// `CommandComplete` messages since the last `ReadyForQuery`.
     completes: u32,
+    /// Whether any message has come since the last `ReadyForQuery`.
+    spoken: bool,
     /// Errors received.
     errors: u64,
     state: Option<TransactionState>,
@@ -139,6 +141,16 @@ impl Log {
     /// Whether the server has said anything since.
     pub(crate) fn has_heard_since(&self, mark: Mark) -> bool {
         self.facts().received > mark.received
+    }
+
+    /// Whether the server has said anything to the request number `index` (from 0) of those sent
+    /// since the mark. To the first one anything counts: what was asked before has to be answered
+    /// before. To a later one of the same flight the answers to those before it do not: they were a
+    /// matter of no time, and since then it has been silent.
+    pub(crate) fn has_heard_of(&self, mark: Mark, index: u64) -> bool {
+        let facts = self.facts();
+        let only_before = index > 0 && facts.ready == mark.requests + index && !facts.spoken;
+        facts.received > mark.received && !only_before
     }
 
     /// How far the server had come with the request number `index` (from 0) of those sent since the
@@ -280,6 +292,7 @@ impl Facts {
     }
 
     fn on_received(&mut self, tag: u8, body: &[u8]) {
+        self.spoken = tag != b'Z';
         match tag {
             b'Z' => {
                 // The first one ends the startup, which is no request.
