@@ -13,7 +13,7 @@ struct Proof {
     length: (&'static str, &'static str),
 }
 
-const PROOFS: [Proof; 2] = [
+const PROOFS: [Proof; 4] = [
     Proof {
         name: "ledger",
         tests: "ledger::",
@@ -23,6 +23,16 @@ const PROOFS: [Proof; 2] = [
         name: "restart",
         tests: "restart::",
         length: ("MAINSTAY_RESTARTS", "100"),
+    },
+    Proof {
+        name: "outage",
+        tests: "outage::",
+        length: ("MAINSTAY_OUTAGE", "60"),
+    },
+    Proof {
+        name: "cancel",
+        tests: "cancelled::",
+        length: ("MAINSTAY_CANCELS", "10000"),
     },
 ];
 

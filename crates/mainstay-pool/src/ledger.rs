@@ -390,6 +390,9 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
     }
 
     /// Sends a connection to be closed; its slot counts until it is.
+    ///
+    /// What has silenced one connection may have silenced all, so one that did not pass its check
+    /// makes its idle siblings be checked before they are lent again.
     pub(crate) fn dismiss(
         &mut self,
         now: Instant,
@@ -407,6 +410,9 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
             self.owed = (self.owed + 1).min(self.settings.limit);
         }
         self.slots.shift(index, Phase::Closing, now);
+        if reason == CloseReason::CheckFailed {
+            self.suspect_all();
+        }
         orders.push(Order::Close {
             index,
             connection,
@@ -500,17 +506,6 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
             self.owed -= 1;
         }
         while self.slots.live() < self.floor() && self.open_one(now, orders).is_some() {}
-    }
-
-    /// Brings connections under way for those who wait.
-    fn bring(&mut self, now: Instant, orders: &mut Orders<C>) {
-        while !self.paused && self.wanted() > self.slots.arriving() {
-            // Whatever is still idle needs a check first.
-            if !self.check_top(now, orders) && self.open_one(now, orders).is_none() {
-                break;
-            }
-        }
-        self.drain_for_leases();
     }
 
     /// Sends the topmost idle connection to be checked (or closed, if it is unfit); says whether there

@@ -135,6 +135,21 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
         minimum.max(self.warm_target).min(self.settings.limit)
     }
 
+    /// Brings connections under way for those who wait.
+    ///
+    /// Suspects are checked, all at once, and nobody relies on them: where there is room, a new
+    /// connection is opened beside, so that silence costs a caller one check and not one for each
+    /// sibling.
+    pub(crate) fn bring(&mut self, now: Instant, orders: &mut Orders<C>) {
+        while !self.paused && self.wanted() > self.slots.arriving() - self.slots.doubtful() {
+            // Whatever is still idle needs a check first.
+            if !self.check_top(now, orders) && self.open_one(now, orders).is_none() {
+                break;
+            }
+        }
+        self.drain_for_leases();
+    }
+
     /// Brings one more connection under way, if limit and pacing allow.
     pub(crate) fn open_one(&mut self, now: Instant, orders: &mut Orders<C>) -> Option<usize> {
         let at_once = if self.failing.is_some() {

@@ -156,6 +156,15 @@ impl<C> Slots<C> {
         self.count(Phase::Connecting) + self.count(Phase::Checking)
     }
 
+    /// Those of them that are being checked because a sibling was lost.
+    pub(crate) fn doubtful(&self) -> usize {
+        if self.count(Phase::Checking) == 0 {
+            return 0;
+        }
+        let checking = |slot: &&Slot<C>| slot.phase == Phase::Checking && slot.suspect;
+        self.slots.iter().filter(checking).count()
+    }
+
     /// Connections in the hands of users.
     pub(crate) fn out(&self) -> usize {
         self.count(Phase::Lent) + self.count(Phase::Shared)

@@ -8,6 +8,7 @@ use mainstay_core::error::Report;
 use mainstay_core::{Deadline, Error, Kind, Result};
 use std::future::poll_fn;
 use std::io;
+use std::pin::pin;
 use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -19,6 +20,10 @@ const CANCEL_REQUEST: [u8; 4] = [0x04, 0xd2, 0x16, 0x2e];
 
 /// How long an abandoned preparation may go on before it is stopped.
 const PREPARATION_GRACE: Duration = Duration::from_millis(100);
+
+/// How long a cancelled statement may go on before it is cancelled again, at first; it doubles. A
+/// server acts on a cancel within a round trip.
+const CANCEL_AGAIN: Duration = Duration::from_millis(50);
 
 /// `DISCARD ALL` without `DEALLOCATE ALL`, which would take away statements that the driver itself
 /// has prepared and cannot forget; those that were prepared with SQL go by name.
@@ -76,9 +81,7 @@ impl Link {
         if abandoned && self.log.is_pending() {
             self.cancel(deadline).await?;
         }
-        self.see_orphans_off().await;
-        // Everything before it has been answered when this is.
-        self.settled(self.client.check_connection()).await?;
+        self.come_to_rest(abandoned, deadline).await?;
         if self.log.state() != TransactionState::Idle {
             self.settled(self.client.batch_execute("ROLLBACK")).await?;
         }
@@ -105,6 +108,28 @@ impl Link {
         drop(turn);
         flight.land();
         Ok(())
+    }
+
+    /// Waits until everything that was sent has been answered.
+    ///
+    /// What was abandoned may not have been sent yet when it is looked at, and a cancel request that
+    /// is there before the server has begun the statement stops nothing; so it is cancelled again
+    /// while it goes on.
+    async fn come_to_rest(&self, abandoned: bool, deadline: Deadline) -> Result<()> {
+        let mut rest = pin!(async {
+            self.see_orphans_off().await;
+            // Everything before it has been answered when this is.
+            self.settled(self.client.check_connection()).await
+        });
+        let mut patience = CANCEL_AGAIN;
+        loop {
+            match tokio::time::timeout(patience, rest.as_mut()).await {
+                Ok(rested) => return rested,
+                Err(_) if abandoned => self.cancel(deadline).await?,
+                Err(_) => {}
+            }
+            patience *= 2;
+        }
     }
 
     async fn settled<T>(

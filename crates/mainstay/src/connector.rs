@@ -13,10 +13,13 @@ use tokio::time::timeout_at;
 /// needs longer than a second is better replaced than waited for.
 pub(crate) const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long cleaning may take before the connection is given up: cancel, drain and roll back are
-/// three round trips.
-pub(crate) const CLEAN_TIMEOUT: Duration = Duration::from_secs(5);
+/// three round trips. With what follows it keeps the capacity that silence costs below five seconds.
+pub(crate) const CLEAN_TIMEOUT: Duration = Duration::from_secs(4);
 /// How long a server may take to let go of a connection before its slot is counted free.
 pub(crate) const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+/// The same for one that has just been asked in vain: it had its time to answer, and callers wait for
+/// the slot.
+const PARTING_TIME: Duration = Duration::from_millis(100);
 
 /// The tag under which the pool remembers a connection's lane.
 pub(crate) fn tag(lane: Lane) -> pool::Tag {
@@ -153,7 +156,11 @@ impl pool::Connector for Shell {
 
     async fn close(&self, connection: Self::Connection, reason: pool::CloseReason) {
         tracing::debug!(reason = reason.as_str(), "closing a connection");
-        connection.close(Deadline::from_now(CLOSE_TIMEOUT)).await;
+        let patience = match reason {
+            pool::CloseReason::CheckFailed | pool::CloseReason::CleanFailed => PARTING_TIME,
+            _ => CLOSE_TIMEOUT,
+        };
+        connection.close(Deadline::from_now(patience)).await;
     }
 
     fn is_permanent(&self, error: &Error) -> bool {

@@ -3,6 +3,24 @@ use tokio::time::Instant;
 
 use crate::script::{Failure, Script, Step, millis, pass, secs, turn, within};
 
+/// So many leases at the same time.
+async fn leases(
+    pool: &mainstay_pool::Pool<Script>,
+    count: usize,
+) -> Vec<mainstay_pool::Lease<Script>> {
+    let mut all = Vec::new();
+    let waiting: Vec<_> = (0..count)
+        .map(|_| {
+            let pool = pool.clone();
+            tokio::spawn(async move { pool.acquire(within(secs(10))).await.unwrap() })
+        })
+        .collect();
+    for lease in waiting {
+        all.push(lease.await.unwrap());
+    }
+    all
+}
+
 /// A pacing of constant delays, to be counted.
 fn every(delay: std::time::Duration) -> Box<dyn Iterator<Item = std::time::Duration> + Send> {
     Box::new(std::iter::repeat(delay))
@@ -180,4 +198,23 @@ async fn checked_sibling_is_checked_even_when_fresh() {
     drop(pool.acquire(within(secs(1))).await.unwrap());
     drop(pool.acquire(within(secs(1))).await.unwrap());
     assert_eq!(script.seen().checked, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn silence_costs_a_caller_one_check_and_not_one_for_each_sibling() {
+    let script = Script::default();
+    let pool = script.pool().limit(4).keep_alive(None).build();
+    pool.warm(within(secs(1))).await.unwrap();
+    drop(leases(&pool, 4).await);
+    pass(secs(2)).await;
+    // Whoever is asked says nothing; the pool gives up after its second.
+    script.checks((0..4).map(|_| Step::Hang));
+    let begun = Instant::now();
+    let lease = pool.acquire(within(secs(10))).await.unwrap();
+    assert_eq!((lease.number, begun.elapsed().as_secs()), (5, 1));
+    // The siblings were asked meanwhile, together.
+    let all = leases(&pool, 3).await;
+    assert_eq!(begun.elapsed().as_secs(), 2);
+    assert_eq!(all.len(), 3);
+    assert_eq!(script.seen().checked, 4);
 }

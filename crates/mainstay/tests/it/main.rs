@@ -3,19 +3,23 @@
 
 #![allow(clippy::unwrap_used, reason = "a test stops where it fails")]
 
+mod amplification;
 mod books;
 mod breaker;
+mod cancelled;
 mod close;
 mod conformance;
 mod copying;
 mod credentials;
 mod dead_peers;
 mod deadlines;
+mod dropped;
 mod exactly_once;
 mod failover;
 mod gates;
 mod ledger;
 mod listen;
+mod outage;
 mod plans;
 mod pooler;
 mod postgres;
@@ -26,4 +30,6 @@ mod run;
 mod script;
 mod send;
 mod sharing;
+mod silence;
 mod sqlite;
+mod storms;
