@@ -80,7 +80,8 @@ impl<K: Connector> Lease<K> {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future does not stop the closing; it only stops waiting for it.
+    /// Dropping the future does not stop the closing; it only stops waiting for it. Dropped before
+    /// its first poll, it has not begun: the connection is returned as by dropping the lease.
     pub async fn close(mut self) {
         let Some(connection) = self.connection.take() else {
             return;

@@ -154,3 +154,70 @@ async fn dirty_lease_of_an_aborted_task_is_cleaned() {
     assert_eq!(lease.condition, Condition::Clean);
     assert_eq!((script.seen().cleaned, script.seen().attempts), (1, 1));
 }
+
+#[tokio::test(start_paused = true)]
+async fn dropped_warming_leaves_its_attempts_to_the_pool() {
+    for polls in 0..3 {
+        let script = Script::default();
+        script.connects([Step::Take(millis(50)), Step::Hang]);
+        let pool = script.pool().limit(4).minimum(2).build();
+        let ready = drop_after(pool.warm(within(secs(60))), polls).await;
+        assert!(!ready, "one attempt hangs");
+        pass(secs(10)).await; // the one that hangs has run out of its own time
+        let status = pool.status();
+        let wanted = if polls == 0 { 0 } else { 2 };
+        assert_eq!((status.idle, status.connecting), (wanted, 0), "{polls}");
+        script.books().connects.clear();
+        pool.warm(within(secs(1))).await.unwrap();
+        assert_eq!(pool.status().idle, 2);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn dropped_pause_leaves_the_pool_paused() {
+    let script = Script::default();
+    let pool = script.pool().limit(2).build();
+    let held = pool.acquire(within(secs(60))).await.unwrap();
+    assert!(!drop_after(pool.pause(within(secs(60))), 0).await);
+    assert!(!pool.status().paused, "nobody asked yet");
+    assert!(!drop_after(pool.pause(within(secs(60))), 2).await);
+    assert!(pool.status().paused);
+    drop(held);
+    assert!(pool.try_acquire(None).is_none());
+    pool.resume();
+    assert!(pool.try_acquire(None).is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn dropped_closing_leaves_the_pool_closed_and_may_be_gone_on_with() {
+    let script = Script::default();
+    let pool = script.pool().limit(2).build();
+    let held = pool.acquire(within(secs(60))).await.unwrap();
+    assert!(!drop_after(pool.close(secs(60)), 0).await);
+    assert!(!pool.is_closed(), "nobody asked yet");
+    assert!(!drop_after(pool.close(secs(60)), 2).await);
+    assert!(pool.is_closed());
+    drop(held); // closed as it comes back, though nobody waits for it
+    pass(millis(1)).await;
+    assert_eq!((pool.status().in_use(), script.seen().open), (0, 0));
+    assert!(pool.close(secs(60)).await.is_clean());
+}
+
+#[tokio::test(start_paused = true)]
+async fn closing_a_lease_goes_on_though_nobody_waits_for_it() {
+    let script = Script::default();
+    let pool = script.pool().limit(1).build();
+    let lease = pool.acquire(within(secs(1))).await.unwrap();
+    assert!(!drop_after(lease.close(), 0).await);
+    assert_eq!(
+        pool.status().idle,
+        1,
+        "not begun: it came back as any other"
+    );
+    script.books().closes.push_back(Step::Take(secs(2)));
+    let lease = pool.acquire(within(secs(1))).await.unwrap();
+    assert!(!drop_after(lease.close(), 2).await);
+    assert_eq!(pool.status().closing, 1);
+    pass(secs(3)).await;
+    assert_eq!((pool.status().in_use(), script.seen().open), (0, 0));
+}
