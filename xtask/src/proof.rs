@@ -6,33 +6,50 @@ use std::path::Path;
 use crate::postgres;
 use crate::steps::shown;
 
-/// A promise: its name, the tests of the facade that try it, and the setting that makes them long.
+/// A promise: its name, the crate and the tests in it that try it, and the setting that makes them long.
 struct Proof {
     name: &'static str,
+    package: &'static str,
     tests: &'static str,
     length: (&'static str, &'static str),
 }
 
-const PROOFS: [Proof; 4] = [
+const PROOFS: [Proof; 6] = [
     Proof {
         name: "ledger",
+        package: "mainstay",
         tests: "ledger::",
         length: ("MAINSTAY_LEDGER", "10000"),
     },
     Proof {
         name: "restart",
+        package: "mainstay",
         tests: "restart::",
         length: ("MAINSTAY_RESTARTS", "100"),
     },
     Proof {
         name: "outage",
+        package: "mainstay",
         tests: "outage::",
         length: ("MAINSTAY_OUTAGE", "60"),
     },
     Proof {
         name: "cancel",
+        package: "mainstay",
         tests: "cancelled::",
         length: ("MAINSTAY_CANCELS", "10000"),
+    },
+    Proof {
+        name: "pool-model",
+        package: "mainstay-pool",
+        tests: "model::",
+        length: ("MAINSTAY_RUNS", "3000"),
+    },
+    Proof {
+        name: "sqlite-kill",
+        package: "mainstay-sqlite",
+        tests: "killed::",
+        length: ("MAINSTAY_KILLS", "200"),
     },
 ];
 
@@ -55,7 +72,7 @@ pub(crate) fn run(root: &Path, name: &str) -> bool {
     let Some(proof) = find(name) else {
         return false;
     };
-    if postgres::find().is_none() {
+    if proof.package == "mainstay" && postgres::find().is_none() {
         eprintln!("a proof needs PostgreSQL; `cargo xtask test` installs it");
         return false;
     }
@@ -65,7 +82,7 @@ pub(crate) fn run(root: &Path, name: &str) -> bool {
         "cargo",
         "test",
         "--package",
-        "mainstay",
+        proof.package,
         "--test",
         "it",
         proof.tests,
