@@ -15,6 +15,8 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
+use tokio::time::Instant;
 use tokio_postgres::RowStream;
 
 /// A batch is at most so many rows, or the first row that makes it so many bytes.
@@ -33,7 +35,9 @@ pub(crate) struct RowCursor {
     /// The end of the transaction that keeps a read from writing, already on its way.
     ending: Option<Launched<'static, Result<(), tokio_postgres::Error>>>,
     leg: Leg,
-    deadline: Deadline,
+    /// How long each batch is waited for: as long as the opening was. The time between two batches is
+    /// the reader's own.
+    patience: Duration,
 }
 
 impl Link {
@@ -59,6 +63,7 @@ impl Link {
     }
 
     async fn open_cursor(self: &Arc<Self>, statement: &Statement, call: Call) -> Result<RowCursor> {
+        let patience = call.deadline.remaining(Instant::now());
         let text = statement.text();
         let prepared = self
             .prepared(text, statement.params(), call.deadline)
@@ -89,7 +94,7 @@ impl Link {
             is_exhausted: false,
             ending,
             leg,
-            deadline: call.deadline,
+            patience,
         })
     }
 }
@@ -101,7 +106,8 @@ impl RowCursor {
         }
         let first = poll_fn(|context| self.rows.as_mut().poll_next(context));
         let first = async { first.await.transpose() };
-        let Some(first) = self.link.answer(self.leg, self.deadline, first).await? else {
+        let deadline = Deadline::from_now(self.patience);
+        let Some(first) = self.link.answer(self.leg, deadline, first).await? else {
             self.is_exhausted = true;
             return self.end().await.map(|()| None);
         };
@@ -141,8 +147,9 @@ impl RowCursor {
     /// The result is complete when the transaction that guarded it has ended as well.
     async fn end(&mut self) -> Result<()> {
         if let Some(ending) = self.ending.take() {
+            let deadline = Deadline::from_now(self.patience);
             self.link
-                .answer(self.leg, self.deadline, ending.landed())
+                .answer(self.leg, deadline, ending.landed())
                 .await?;
         }
         if let Some(flight) = self.flight.take() {

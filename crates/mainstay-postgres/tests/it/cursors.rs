@@ -1,6 +1,7 @@
 use crate::fixture::*;
-use mainstay_core::backend::Condition;
-use mainstay_core::{Kind, Value};
+use mainstay_core::backend::{Call, Condition};
+use mainstay_core::{Deadline, Kind, Value};
+use std::time::Duration;
 
 #[tokio::test]
 async fn a_cursor_hands_out_every_row_once_and_in_order() {
@@ -23,6 +24,28 @@ async fn a_cursor_hands_out_every_row_once_and_in_order() {
     assert!(cursor.next_batch().await.unwrap().is_none());
     drop(cursor);
     assert_eq!(conn.condition(), Condition::Clean);
+}
+
+#[tokio::test]
+async fn a_result_may_take_longer_than_its_longest_batch_may() {
+    let home = Home::new().await;
+    let conn = home.reader().await;
+    // Each row fills the server's buffer, so each is sent when it is there.
+    let text = statement(
+        "select n, repeat('x', 20000) as pad, pg_sleep(0.3)::text as pause from generate_series(1, 5) n",
+        (),
+    );
+    // Long enough for a row, also on a busy machine; shorter than all five.
+    let call = Call {
+        deadline: Deadline::from_now(Duration::from_millis(1_200)),
+        ..read()
+    };
+    let mut cursor = conn.cursor(&text, call).await.unwrap();
+    let mut rows = 0;
+    while let Some(batch) = cursor.next_batch().await.unwrap() {
+        rows += batch.len();
+    }
+    assert_eq!(rows, 5);
 }
 
 #[tokio::test]
