@@ -5,7 +5,7 @@ use mainstay_core::backend::{Backend, BoxFuture, Call, Condition, Connection, Re
 use mainstay_core::{Deadline, IntoParams, Result, Statement, Value};
 use mainstay_sqlite::SqliteSession;
 use std::sync::Arc;
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 
 /// A database whose write lock somebody else holds, so that writes queue up.
 pub(crate) struct Crowd {
@@ -113,10 +113,13 @@ impl Crowd {
     }
 }
 
-pub(crate) fn polled<T>(mut future: BoxFuture<'_, T>) -> BoxFuture<'_, T> {
+/// Polls once, so that it is in the queue. What needs no lock may be done already.
+pub(crate) fn polled<'c, T: Send + 'c>(mut future: BoxFuture<'c, T>) -> BoxFuture<'c, T> {
     let mut context = Context::from_waker(Waker::noop());
-    assert!(future.as_mut().poll(&mut context).is_pending());
-    future
+    match future.as_mut().poll(&mut context) {
+        Poll::Ready(answer) => Box::pin(std::future::ready(answer)),
+        Poll::Pending => future,
+    }
 }
 
 pub(crate) fn text(value: &Value) -> String {
