@@ -19,7 +19,6 @@
 //! * A COMMIT that finds the file locked is repeated; one that the disk failed is unknown for all.
 
 use crate::classify::{Site, classify, not_begun, stopped};
-
 use crate::queue::{Answer, Source, Task, Work, Write};
 use crate::read_lane::lost;
 use crate::signals::{Stop, Ticket};
@@ -220,10 +219,7 @@ impl Worker {
 
     /// Rolls back what is left of a transaction in which nothing is worth keeping.
     fn gone(&mut self, error: Error) -> Ran {
-        match self.roll_back() {
-            Ok(()) => Ran::Gone(error),
-            Err(error) => Ran::Gone(error),
-        }
+        Ran::Gone(self.roll_back().err().unwrap_or(error))
     }
 
     fn has_lost_its_transaction(&self) -> bool {
