@@ -16,6 +16,7 @@ use mainstay_core::backend::{
     Begin, BoxFuture, Call, Condition, Connection, Cursor, Lane, Reply, Savepoint, Want,
 };
 use mainstay_core::error::Report;
+use mainstay_core::token::Token;
 use mainstay_core::{Class, Deadline, Error, Evidence, Kind, Result, Statement};
 use std::any::Any;
 use std::future::{Future, poll_fn};
@@ -374,6 +375,21 @@ impl Connection for SqliteSession {
         Box::pin(self.submit(Some(call.deadline), move |worker, _| {
             worker.begin(begin, lane)
         }))
+    }
+
+    fn begin_with_token<'a>(
+        &'a self,
+        begin: Begin,
+        token: &'a Token,
+        call: Call,
+    ) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let row = token.insert()?;
+            self.submit(Some(call.deadline), move |worker, _| {
+                worker.begin_with_token(begin, call.lane, &row)
+            })
+            .await
+        })
     }
 
     fn commit(&self, call: Call) -> BoxFuture<'_, Result<()>> {

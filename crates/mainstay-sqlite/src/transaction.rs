@@ -8,9 +8,9 @@
 use crate::classify::{Site, classify, stopped};
 use crate::signals::{Stop, Ticket};
 use crate::worker::Worker;
-use mainstay_core::backend::{Begin, Lane, Savepoint};
+use mainstay_core::backend::{Begin, Lane, Savepoint, Want};
 use mainstay_core::error::Report;
-use mainstay_core::{Class, Error, Evidence, Kind, Result};
+use mainstay_core::{Class, Error, Evidence, Kind, Result, Statement};
 use rusqlite::ffi;
 use std::sync::Arc;
 use std::time::Duration;
@@ -116,6 +116,21 @@ impl Worker {
             .map_err(|error| classify(error, self.site()))?;
         self.unit = Unit::Open { read_only };
         Ok(())
+    }
+
+    /// Opens a transaction and writes a token's row, with one visit to the thread.
+    pub(crate) fn begin_with_token(
+        &mut self,
+        begin: Begin,
+        lane: Lane,
+        row: &Statement,
+    ) -> Result<()> {
+        self.begin(begin, lane)?;
+        let written = self.run(row, Want::Affected, lane);
+        if written.is_err() {
+            self.roll_back()?;
+        }
+        written.map(drop)
     }
 
     /// Commits, or says why nothing was.

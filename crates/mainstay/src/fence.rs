@@ -10,6 +10,11 @@
 //! hours. After a grace its session is ended, by process *and* start, because process numbers are
 //! given out again.
 //!
+//! On SQLite nothing gets lost on the way, but the disk may fail the sync of COMMIT, or take longer
+//! for it than the caller has time. Then the write lock is the fence: the writer that asks has it, so
+//! the old transaction has ended; and it was opened after the old one's log was settled, so its own
+//! commit, which is synced, stands on what every recovery would find.
+//!
 //! Every step may be lost on the way as well and is then done again: a tombstone differs from the
 //! row of a transaction, so nobody takes his own for a commit.
 
@@ -17,7 +22,7 @@ use crate::attempts::Setback;
 use crate::bound::answer_by;
 use crate::engine::Engine;
 use crate::tokens::state_of;
-use mainstay_core::backend::{Begin, Call, Isolation, Lane, Want};
+use mainstay_core::backend::{Begin, Call, Isolation, Lane, System, Want};
 use mainstay_core::error::{Doubt, Report};
 use mainstay_core::token::{COMMITTED, Origin, TOMBSTONE, Token};
 use mainstay_core::{Class, Deadline, Error, Evidence, Kind, Result, Statement, Timestamp};
@@ -199,22 +204,7 @@ async fn ask(
     deadline: Deadline,
     site: &'static Location<'static>,
 ) -> Result<Option<String>> {
-    let tombstone = [
-        Statement::new(
-            "select pg_catalog.set_config('lock_timeout', $1, true)",
-            (format!("{}ms", lock_timeout.as_millis()),),
-        )?,
-        Statement::new(
-            "insert into _mainstay_tokens (token, state) values ($1, 'tomb') on conflict do nothing",
-            (token.key(),),
-        )?,
-    ];
-    // Reading by writing: where commits wait for a standby, this one's wait covers the old one's,
-    // which may have been cut short.
-    let read = Statement::new(
-        "update _mainstay_tokens set at = pg_catalog.now() where token = $1 returning state",
-        (token.key(),),
-    )?;
+    let (tombstone, read) = questions(engine.backend.system(), token, lock_timeout)?;
     // A snapshot older than the old transaction's end would make the insert a conflict.
     let begin = Begin {
         isolation: Some(Isolation::ReadCommitted),
@@ -237,6 +227,35 @@ async fn ask(
     let asked = answer_by(until, Lane::Read, asked).await;
     engine.witness("fence", started.elapsed(), asked.as_ref().err());
     asked
+}
+
+/// What places the tombstone unless the row is there, and what reads the row.
+///
+/// It is read by writing. Where commits wait for a standby, the wait of this one covers that of the
+/// old one, which may have been cut short; where the disk has failed a sync, this one was synced
+/// when it is answered, and everything that it has seen with it.
+fn questions(
+    system: System,
+    token: &Token,
+    lock_timeout: Duration,
+) -> Result<(Vec<Statement>, Statement)> {
+    let place =
+        "insert into _mainstay_tokens (token, state) values ($1, 'tomb') on conflict do nothing";
+    let mut tombstone = Vec::new();
+    let read = match system {
+        System::Sqlite => {
+            "update _mainstay_tokens set at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now') \
+             where token = $1 returning state"
+        }
+        _ => {
+            let limit = format!("{}ms", lock_timeout.as_millis());
+            let set = "select pg_catalog.set_config('lock_timeout', $1, true)";
+            tombstone.push(Statement::new(set, (limit,))?);
+            "update _mainstay_tokens set at = pg_catalog.now() where token = $1 returning state"
+        }
+    };
+    tombstone.push(Statement::new(place, (token.key(),))?);
+    Ok((tombstone, Statement::new(read, (token.key(),))?))
 }
 
 /// Ends the session in which the old transaction is open, if it still is that session.
@@ -268,15 +287,22 @@ impl Suspect {
     ///
     /// It is the server that answered so, a moment ago: what follows is a rerun on a server that is
     /// well, not one more attempt on one that is away, and it is paid for as such.
-    pub(crate) fn resolved(lost: Error) -> Error {
-        Report::new(
-            Kind::Unreachable,
-            "the connection was lost during COMMIT, and nothing was committed",
-        )
-        .class(Class::RolledBack)
-        .evidence(Evidence::Answered)
-        .source(lost)
-        .into()
+    pub(crate) fn resolved(lost: Error, system: System) -> Error {
+        let (kind, message) = match system {
+            System::Sqlite => (
+                Kind::Storage,
+                "the disk failed COMMIT, and nothing was committed",
+            ),
+            _ => (
+                Kind::Unreachable,
+                "the connection was lost during COMMIT, and nothing was committed",
+            ),
+        };
+        Report::new(kind, message)
+            .class(Class::RolledBack)
+            .evidence(Evidence::Answered)
+            .source(lost)
+            .into()
     }
 
     /// The error of a transaction that was not decided in time, with all that is needed to look
@@ -328,7 +354,7 @@ mod tests {
         empty.capacity = 0;
         let retrier = Retrier::new(RetryPolicy::conflicts(), empty);
         let lost = Report::new(Kind::OutcomeUnknown, "lost").into();
-        let error = Suspect::resolved(lost);
+        let error = Suspect::resolved(lost, System::Postgres);
         let now = Instant::now();
         let decision = retrier.decide(
             now,

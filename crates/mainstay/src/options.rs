@@ -83,12 +83,15 @@ impl TransactionOptions {
 
     /// Looks into a lost COMMIT instead of reporting it.
     ///
-    /// On PostgreSQL the transaction writes a token row together with BEGIN. If the answer to COMMIT
-    /// is lost, another connection makes sure that the old transaction has ended (it ends the
+    /// The transaction writes a token row together with BEGIN. If the answer to COMMIT is lost,
+    /// another connection makes sure that the old transaction has ended (on PostgreSQL it ends the
     /// session after a second if it must) and reads whether the row is there: then the closure's
     /// value is answered, else the closure is run again, with a new token. Only when the deadline
-    /// ends first is the outcome still unknown. On SQLite nothing is lost between the program and
-    /// its database, so nothing is added there.
+    /// ends first is the outcome still unknown.
+    ///
+    /// On SQLite nothing is lost between the program and its database; there it is a disk that
+    /// failed to sync COMMIT. The row is read as soon as a new writer could be opened and had
+    /// everything synced.
     ///
     /// The rows are kept for a day. What the transaction does elsewhere (`dblink`, foreign servers,
     /// your own side effects) is not covered, nor is a commit that an asynchronous failover lost.

@@ -49,16 +49,14 @@ impl Default for Tokens {
 }
 
 impl Tokens {
-    /// The token of one attempt; `None` where nothing was promised, or where the process itself
-    /// knows how every COMMIT ended.
-    pub(crate) fn token(&self, promise: &Promise, system: System) -> Option<Token> {
+    /// The token of one attempt; `None` where nothing was promised.
+    pub(crate) fn token(&self, promise: &Promise) -> Option<Token> {
         let nonce = || {
             let number = self.count.fetch_add(1, Ordering::Relaxed);
             format!("{}-{number:x}", self.prefix)
         };
         match promise {
             Promise::Nothing => None,
-            Promise::Once if system == System::Sqlite => None,
             Promise::Once => {
                 let nonce = nonce();
                 Some(Token::new(nonce.clone(), &nonce))
@@ -325,14 +323,14 @@ mod tests {
     #[test]
     fn every_attempt_has_a_token_of_its_own_and_a_key_stays_the_same() {
         let (tokens, others) = (Tokens::default(), Tokens::default());
-        let made = |tokens: &Tokens| tokens.token(&Promise::Once, System::Postgres).unwrap();
+        let made = |tokens: &Tokens| tokens.token(&Promise::Once).unwrap();
         let three = [made(&tokens), made(&tokens), made(&others)];
         assert!(three[0] != three[1] && three[0] != three[2] && three[1] != three[2]);
-        let keyed = || tokens.token(&"k".into(), System::Sqlite).unwrap();
+        let keyed = || tokens.token(&"k".into()).unwrap();
         let (one, two) = (keyed(), keyed());
         assert_eq!((one.key(), two.key()), ("k", "k"));
         assert_ne!(one.mark(), two.mark());
-        assert!(tokens.token(&Promise::Once, System::Sqlite).is_none());
+        assert!(tokens.token(&Promise::Nothing).is_none());
     }
 
     #[tokio::test(start_paused = true)]

@@ -11,7 +11,7 @@ use crate::fence::{Suspect, Verdict, settle};
 use crate::options::{Promise, TransactionOptions};
 use crate::tokens::{Obstacle, already_done};
 use crate::tx::{Transaction, Tx};
-use mainstay_core::backend::{Begin, Lane, System};
+use mainstay_core::backend::{Begin, Lane};
 use mainstay_core::error::Report;
 use mainstay_core::token::{Origin, Token};
 use mainstay_core::{Class, Deadline, Error, Evidence, Kind, Result};
@@ -132,9 +132,8 @@ impl Database {
         let deadline = self.deadline_for(options.timeout);
         let work = if options.once { Work::Once } else { Work::Unit };
         let mut attempts = Attempts::new(&self.engine().retrier, deadline);
-        let system = self.engine().backend.system();
         loop {
-            let token = self.engine().tokens.token(&options.promise, system);
+            let token = self.engine().tokens.token(&options.promise);
             let number = attempts.number();
             let opened = self.open_with(&options, token.as_ref(), deadline, number, site);
             let tx = match opened.await {
@@ -150,8 +149,8 @@ impl Database {
             };
             let suspect = token.map(|token| (token, tx.origin()));
             let commit_by = || match suspect {
-                Some(_) if can_be_settled(system) => half_way(deadline),
-                _ => deadline,
+                Some(_) => half_way(deadline),
+                None => deadline,
             };
             let failure = match self.run_and_end(&tx, &unit, deadline, commit_by).await {
                 Ok(value) => {
@@ -202,12 +201,9 @@ impl Database {
             return Err(error);
         };
         let suspect = Suspect { token, origin };
-        if !can_be_settled(self.engine().backend.system()) {
-            return Err(suspect.unresolved(error, None));
-        }
         match settle(self.engine(), &suspect, deadline, site).await {
             Verdict::Committed => Ok(()),
-            Verdict::NotCommitted => Err(Suspect::resolved(error)),
+            Verdict::NotCommitted => Err(Suspect::resolved(error, self.engine().backend.system())),
             Verdict::DoneByAnother => Err(already_done(&suspect.token)),
             Verdict::Undecided(last) => Err(suspect.unresolved(error, last)),
         }
@@ -349,12 +345,6 @@ enum Failure<T, E> {
         /// What the closure said.
         answer: Option<E>,
     },
-}
-
-/// On SQLite the process itself knows how COMMIT ended, and where it does not (the disk failed), no
-/// other connection of it knows better.
-fn can_be_settled(system: System) -> bool {
-    system != System::Sqlite
 }
 
 /// How long a COMMIT is waited for whose end can be found out otherwise: half of what is left, so

@@ -1,45 +1,13 @@
-//! A disk that fails to sync, in a process of its own: the system's calls are replaced there.
+//! A disk that fails to sync: what is said of COMMIT, and how writing goes on.
 
 use crate::crowd::{Crowd, insert};
+use crate::failing_disk::{in_a_child, sign};
 use crate::{Bench, READ, WRITE, backend_with, on, run, soon, value};
 use mainstay_core::backend::{Backend, Condition, Want};
 use mainstay_core::config::SqlitePath;
 use mainstay_core::{Class, Kind, Statement, Value};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
-
-/// Set for the child: syncs fail while this file exists.
-const SIGN: &str = "FAIL_SYNC_WHILE";
-
-/// Runs the test of this name again in a child whose syncs can be made to fail.
-fn in_a_child(name: &str) {
-    let directory = tempfile::tempdir().unwrap();
-    let library = directory.path().join("failing_sync.so");
-    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/failing_sync.c");
-    let compiled = Command::new("cc")
-        .args(["-shared", "-fPIC", "-o"])
-        .arg(&library)
-        .args([source, "-ldl"])
-        .status();
-    assert!(
-        compiled.unwrap().success(),
-        "the C compiler that built SQLite"
-    );
-    let child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", name, "--nocapture"])
-        .env("LD_PRELOAD", &library)
-        .env(SIGN, directory.path().join("fail"))
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&child.stdout);
-    let cried = String::from_utf8_lossy(&child.stderr);
-    assert!(child.status.success(), "{said}\n{cried}");
-    assert!(said.contains("1 passed"), "{said}");
-}
-
-fn sign() -> Option<PathBuf> {
-    std::env::var_os(SIGN).map(PathBuf::from)
-}
 
 /// What a process would find that starts after a crash at this moment: the file and its log, and no
 /// memory of which part of the log counts.

@@ -6,6 +6,7 @@ mod crowd;
 mod deadline;
 mod exclusive;
 mod failed_sync;
+mod failing_disk;
 mod failure_table;
 mod group;
 mod health;

@@ -15,6 +15,8 @@ mod dead_peers;
 mod deadlines;
 mod dropped;
 mod exactly_once;
+#[cfg(all(feature = "sqlite", target_os = "linux"))]
+mod failed_sync;
 mod failover;
 mod gates;
 mod ledger;
