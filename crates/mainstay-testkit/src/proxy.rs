@@ -180,6 +180,14 @@ impl Proxy {
         self.faults.passed(direction)
     }
 
+    /// How many round trips clients have made since the start, over all connections: how often one
+    /// said something after it had been answered, or for the first time. What is said in pieces before
+    /// the answer comes is one round trip, so a delay ([`Proxy::latency`]) longer than the pieces are
+    /// apart makes the count certain.
+    pub fn round_trips(&self) -> u64 {
+        self.faults.round_trips()
+    }
+
     async fn tell(
         &self,
         command: impl FnOnce(oneshot::Sender<io::Result<()>>) -> Command,

@@ -1,7 +1,7 @@
 //! The faults that are in force: written by the test, read by every connection before each step.
 
 use std::ops::Deref;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -26,6 +26,7 @@ pub(super) struct Faults {
     accepted: AtomicU64,
     sent: AtomicU64,
     answered: AtomicU64,
+    round_trips: AtomicU64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -62,6 +63,7 @@ impl Default for Faults {
             accepted: AtomicU64::new(0),
             sent: AtomicU64::new(0),
             answered: AtomicU64::new(0),
+            round_trips: AtomicU64::new(0),
         }
     }
 }
@@ -110,12 +112,6 @@ impl Faults {
         }
     }
 
-    /// Takes note of bytes that were given to the other side.
-    pub(super) fn count_bytes(&self, direction: Direction, length: usize) {
-        self.counter(direction)
-            .fetch_add(length as u64, Ordering::AcqRel);
-    }
-
     pub(super) fn passed(&self, direction: Direction) -> u64 {
         self.counter(direction).load(Ordering::Acquire)
     }
@@ -125,6 +121,10 @@ impl Faults {
             Direction::ToTarget => &self.sent,
             Direction::FromTarget => &self.answered,
         }
+    }
+
+    pub(super) fn round_trips(&self) -> u64 {
+        self.round_trips.load(Ordering::Acquire)
     }
 
     pub(super) fn open_links(&self) -> usize {
@@ -142,6 +142,7 @@ impl Faults {
         CountedLink {
             faults: Arc::clone(self),
             number: before + 1,
+            is_asked: AtomicBool::new(false),
         }
     }
 }
@@ -152,9 +153,23 @@ pub(super) struct CountedLink {
     faults: Arc<Faults>,
     /// Counted from 1.
     number: u64,
+    /// Whether the client was the last one to say something.
+    is_asked: AtomicBool,
 }
 
 impl CountedLink {
+    /// Takes note of bytes that are given to the other side. A round trip begins when the client says
+    /// something and was not the last one who did: however much it says, it waits once.
+    pub(super) fn count_bytes(&self, direction: Direction, length: usize) {
+        self.faults
+            .counter(direction)
+            .fetch_add(length as u64, Ordering::AcqRel);
+        let asks = direction == Direction::ToTarget;
+        if length > 0 && !self.is_asked.swap(asks, Ordering::AcqRel) && asks {
+            self.faults.round_trips.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
     /// Returns at once unless nothing passes on this connection, then when something does again.
     pub(super) async fn until_flowing(&self) {
         let mut flow = self.faults.flow.subscribe();

@@ -78,6 +78,29 @@ async fn what_goes_in_comes_out_and_a_regular_end_stays_one() {
 }
 
 #[tokio::test]
+async fn a_round_trip_is_what_is_said_after_an_answer_however_many_pieces_it_has() {
+    let echo = echo().await;
+    let proxy = Proxy::start(echo.listener).await.unwrap();
+    let mut stream = TcpStream::connect(proxy.address()).await.unwrap();
+    assert_eq!(proxy.round_trips(), 0);
+    for done in 1..=3 {
+        assert_eq!(said_back(&mut stream, b"one").await.unwrap(), b"one");
+        assert_eq!(proxy.round_trips(), done);
+    }
+    // No answer comes between the pieces: it is held back.
+    proxy.latency(Duration::from_millis(500));
+    stream.set_nodelay(true).unwrap();
+    stream.write_all(b"tw").await.unwrap();
+    assert_eq!(said_back(&mut stream, b"o").await.unwrap(), b"t");
+    let mut rest = [0; 2];
+    stream.read_exact(&mut rest).await.unwrap();
+    assert_eq!((&rest, proxy.round_trips()), (b"wo", 4));
+    let mut other = TcpStream::connect(proxy.address()).await.unwrap();
+    said_back(&mut other, b"three").await.unwrap();
+    assert_eq!(proxy.round_trips(), 5);
+}
+
+#[tokio::test]
 async fn a_refusing_proxy_keeps_its_port_and_its_open_connections() {
     let echo = echo().await;
     let proxy = Proxy::start(echo.listener).await.unwrap();
