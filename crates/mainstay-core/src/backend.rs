@@ -150,6 +150,15 @@ pub struct Begin {
     pub read_only: bool,
 }
 
+/// Whether the database has been asked to begin.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Begun {
+    /// The transaction is open.
+    Now,
+    /// Nothing was sent: the first statement takes BEGIN with it.
+    WithFirst,
+}
+
 /// What to do with a savepoint. Savepoints are numbered by depth, the outermost is 1.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Savepoint {
@@ -269,6 +278,18 @@ pub trait Connection: Send + Sync + Debug + 'static {
 
     /// Opens a transaction.
     fn begin(&self, begin: Begin, call: Call) -> BoxFuture<'_, Result<()>>;
+
+    /// Opens a transaction for whoever can run the whole of it again: BEGIN may travel with the first
+    /// statement, and a transaction that cannot begin then fails that statement. After such a failure
+    /// it can only be rolled back. To commit or to roll back before any statement does nothing.
+    ///
+    /// A backend to which a round trip costs nothing begins at once.
+    fn begin_with_first(&self, begin: Begin, call: Call) -> BoxFuture<'_, Result<Begun>> {
+        Box::pin(async move {
+            self.begin(begin, call).await?;
+            Ok(Begun::Now)
+        })
+    }
 
     /// Opens a transaction whose first act is to write a token's row, and answers when the row is
     /// acknowledged. If beginning fails the row is not written on its own.

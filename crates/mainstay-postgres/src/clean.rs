@@ -98,6 +98,7 @@ impl Link {
         }
         self.settled(self.client.check_connection()).await?;
         self.log.settle();
+        self.log.take_preface();
         if self.log.state() != TransactionState::Idle {
             return Err(broken("a transaction is still open"));
         }

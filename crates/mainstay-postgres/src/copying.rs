@@ -47,14 +47,15 @@ impl Link {
         }
         self.refuse_pooled()?;
         let flight = Flight::start(self);
-        let statement = self.prepare(text, call.deadline).await;
+        let preparing = self.prepare(text, call.deadline);
+        let statement = self.behind_begin(call, preparing).await;
         let (flight, statement) = still_flying(flight, statement)?;
         let is_autonomous = !self.is_in_transaction();
         let mut beginning = Beginning {
             link: self,
             has_begun: false,
         };
-        let mut guarded = self.send_guarded(Lane::Write, self.client.copy_in(&statement));
+        let mut guarded = self.send_guarded(Lane::Write, None, self.client.copy_in(&statement));
         // Until the data have ended, losing the session is as losing an open transaction.
         guarded.leg.phase = Phase::Transaction;
         let leg = guarded.leg;
@@ -82,9 +83,10 @@ impl Link {
         };
         self.refuse_pooled()?;
         let flight = Flight::start(self);
-        let statement = self.prepare(text, call.deadline).await;
+        let preparing = self.prepare(text, call.deadline);
+        let statement = self.behind_begin(call, preparing).await;
         let (flight, statement) = still_flying(flight, statement)?;
-        let mut guarded = self.send_guarded(Lane::Write, self.client.copy_out(&statement));
+        let mut guarded = self.send_guarded(Lane::Write, None, self.client.copy_out(&statement));
         if !of_query && guarded.leg.phase == Phase::Write {
             guarded.leg.phase = Phase::Read;
         }

@@ -65,19 +65,23 @@ impl Link {
     async fn open_cursor(self: &Arc<Self>, statement: &Statement, call: Call) -> Result<RowCursor> {
         let patience = call.deadline.remaining(Instant::now());
         let text = statement.text();
-        let prepared = self
-            .prepared(text, statement.params(), call.deadline)
-            .await?;
+        let (first, prepared) = self.ready(statement, call).await?;
         let bound = prepared.bind(statement.params())?;
         self.learn_wanted_types(call.deadline).await?;
         if let Some(shape) = &prepared.shape {
             shape.check()?;
         }
         self.refuse_late(call.deadline)?;
-        let mut guarded = self.send_guarded(call.lane, open(&self.client, &prepared, text, bound));
+        let request = open(&self.client, &prepared, text, bound);
+        let mut guarded = self.send_guarded(call.lane, first.as_ref(), request);
         let leg = guarded.leg;
         let ending = guarded.after.take();
-        let rows = match self.land_guarded(guarded, call).await {
+        let rows = self.land_guarded(guarded, call).await;
+        let rows = match first {
+            Some(first) => first.landed(rows, call).await,
+            None => rows,
+        };
+        let rows = match rows {
             Ok(rows) => rows,
             Err(error) => {
                 if let Some(ending) = ending {

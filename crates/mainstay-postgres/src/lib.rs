@@ -33,6 +33,7 @@ mod hosts;
 mod line;
 mod listening;
 mod migrate;
+mod opening;
 mod pooled;
 mod read_lane;
 mod run;

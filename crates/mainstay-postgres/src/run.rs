@@ -4,6 +4,7 @@ use crate::bind::{Bound, unspecified};
 use crate::classify::Phase;
 use crate::decode::RowShape;
 use crate::flight::{Launched, Leg, is_stale_plan, launch};
+use crate::opening::First;
 use crate::read_lane::Guard;
 use crate::session::{Flight, Link};
 use crate::statements::Prepared;
@@ -84,9 +85,7 @@ impl Link {
     }
 
     async fn run_once(&self, statement: &Statement, want: Want, call: Call) -> Result<Reply> {
-        let prepared = self
-            .prepared(statement.text(), statement.params(), call.deadline)
-            .await?;
+        let (first, prepared) = self.ready(statement, call).await?;
         let bound = prepared.bind(statement.params())?;
         if let (Want::Rows(_), Some(shape)) = (want, &prepared.shape) {
             shape.check()?;
@@ -95,18 +94,41 @@ impl Link {
         let text = statement.text();
         let request = fetch(&self.client, &prepared, text, bound, want, usize::MAX);
         let limited = self.limit_write(call).await?;
-        let mut guarded = self.send_guarded(call.lane, request);
+        let mut guarded = self.send_guarded(call.lane, first.as_ref(), request);
         guarded.leg.index += u64::from(limited.is_some());
         let lifting = limited.map(Limited::lift);
         let fetched = self.land_guarded(guarded, call).await;
         if let Some(lifting) = lifting {
             lifting.landed(call).await;
         }
-        let mut fetched = fetched?;
+        let mut fetched = match first {
+            Some(first) => first.landed(fetched, call).await?,
+            None => fetched?,
+        };
         if !fetched.raw.is_empty() {
             self.read_raw(&mut fetched, call).await?;
         }
         fetched.into_reply()
+    }
+
+    /// Everything that is needed before a statement is sent; the first of a transaction takes BEGIN with
+    /// it, unless it has to be prepared first, which takes BEGIN along.
+    pub(crate) async fn ready(
+        &self,
+        statement: &Statement,
+        call: Call,
+    ) -> Result<(Option<First<'_>>, Arc<Prepared>)> {
+        let (text, values) = (statement.text(), statement.params());
+        let first = self.first(call.deadline).await?;
+        if let Some(known) = self.known(text, values)? {
+            return Ok((first, known));
+        }
+        let preparing = self.prepared(text, values, call.deadline);
+        let prepared = match first {
+            Some(first) => first.send_before(call, preparing).await?,
+            None => preparing.await?,
+        };
+        Ok((None, prepared))
     }
 
     /// Reads the rows of a statement that was not prepared. It has run whatever comes of this.
@@ -129,10 +151,12 @@ impl Link {
         Ok(())
     }
 
-    /// Sends a request together with what keeps its lane, in one flight.
+    /// Sends a request together with what keeps its lane, in one flight; behind BEGIN, if it is the first
+    /// of its transaction.
     pub(crate) fn send_guarded<'a, T>(
         &'a self,
         lane: Lane,
+        first: Option<&First<'_>>,
         request: impl Future<Output = DriverResult<T>> + Send + 'a,
     ) -> Guarded<'a, T> {
         // One caller at a time, so that nothing comes between the guard and what it guards.
@@ -156,7 +180,11 @@ impl Link {
             Lane::Write => Phase::Write,
         };
         let index = u64::from(before.is_some());
+        let begins = first.map_or(0, |first| first.precede(&mut usage));
         let request = launch(request);
+        if let (Some(first), Launched::Landed(_)) = (first, &request) {
+            first.take_back(&mut usage);
+        }
         let after = guard.after().map(|text| {
             let client = Arc::clone(&self.client);
             launch(async move { client.batch_execute(text).await })
@@ -170,7 +198,7 @@ impl Link {
                 phase,
                 mark,
                 index,
-                completes: 1,
+                completes: 1 + begins,
             },
         }
     }

@@ -11,12 +11,13 @@ use crate::connect::dial::Endpoint;
 use crate::connect::{Connector, Driver, Opened};
 use crate::flight::is_nonsense;
 use crate::line::Line;
+use crate::opening::Opening;
 use crate::sharing::Watch;
 use crate::statements::{Orphan, StatementCache};
 use crate::wire::{Log, Mark, READ_ONLY, TransactionState};
 use mainstay_core::backend::{
-    Begin, BoxFuture, Call, Condition, Connection, CopySink, CopySource, Cursor, Lane, Listening,
-    Reply, Savepoint, Want,
+    Begin, Begun, BoxFuture, Call, Condition, Connection, CopySink, CopySource, Cursor, Lane,
+    Listening, Reply, Savepoint, Want,
 };
 use mainstay_core::token::{Origin, Token};
 use mainstay_core::{Deadline, Result, Statement};
@@ -69,6 +70,7 @@ impl PostgresSession {
             usage: Mutex::new(Usage::new(lane)),
             reports_its_lane,
             cancel_turn: tokio::sync::Mutex::new(()),
+            opening_turn: tokio::sync::Mutex::new(()),
             orphans: Mutex::default(),
             origin: Mutex::default(),
             own_limit: OnceLock::new(),
@@ -141,6 +143,8 @@ pub(crate) struct Link {
     /// Held while a cancel request is on its way that others on the session caused; cleaning waits
     /// for it, so that it cannot arrive after the session has been lent again.
     pub(crate) cancel_turn: tokio::sync::Mutex<()>,
+    /// Held while BEGIN is on its way with the first statement of a transaction.
+    pub(crate) opening_turn: tokio::sync::Mutex<()>,
     /// Preparations whose caller went away; [`clean`](Connection::clean) sees them to their end.
     pub(crate) orphans: Mutex<Vec<Orphan>>,
     /// Process and start of the backend, once they have been asked for; behind a pooler those of the
@@ -165,6 +169,8 @@ pub(crate) struct Usage {
     pub(crate) line: Line,
     /// The lane of the explicit transaction that was begun.
     pub(crate) transaction: Option<Lane>,
+    /// Whether its BEGIN still waits for the first statement.
+    pub(crate) opening: Opening,
     /// Calls that wait for an answer.
     in_flight: usize,
     /// Somebody went away before the answer came.
@@ -188,6 +194,7 @@ impl Usage {
             settled_lane: lane,
             line: Line::default(),
             transaction: None,
+            opening: Opening::Over,
             in_flight: 0,
             abandoned: false,
             handed_over: false,
@@ -207,6 +214,7 @@ impl Usage {
         self.unverified = false;
         self.limited = false;
         self.transaction = None;
+        self.opening = Opening::Over;
         self.line.put_in_order();
         self.settled_lane = self.lane;
         self.lane
@@ -441,6 +449,13 @@ impl Connection for PostgresSession {
 
     fn begin(&self, begin: Begin, call: Call) -> BoxFuture<'_, Result<()>> {
         Box::pin(self.link.begin(begin, call))
+    }
+
+    fn begin_with_first(&self, begin: Begin, call: Call) -> BoxFuture<'_, Result<Begun>> {
+        Box::pin(async move {
+            self.link.begin_with_first(begin, call).await?;
+            Ok(Begun::WithFirst)
+        })
     }
 
     fn begin_with_token<'a>(

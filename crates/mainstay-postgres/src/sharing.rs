@@ -111,7 +111,7 @@ impl Link {
                 Err(_) => Err(Refusal::Overdue),
             },
             Sent::NotYet => {
-                let guarded = self.send_guarded(call.lane, request);
+                let guarded = self.send_guarded(call.lane, None, request);
                 let moved = self.land_guarded(guarded, call).await;
                 moved.map_err(Refusal::Judged)
             }

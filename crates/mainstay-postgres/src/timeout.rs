@@ -24,6 +24,9 @@ use tokio::time::Instant;
 /// this, which is longer than a round trip between regions takes.
 const MARGIN_MAX: Duration = Duration::from_millis(50);
 
+/// The longest that the server takes.
+const LIMIT_MAX: u64 = i32::MAX as u64;
+
 /// The session's own setting in milliseconds: the configuration's, the role's, the server's.
 const OWN: &str = "select (extract(epoch from \
                    pg_catalog.current_setting('statement_timeout')::interval) * 1000)::bigint";
@@ -44,15 +47,15 @@ impl Limit {
         if limit >= patience / 2 || own.is_some_and(|own| limit >= own) {
             return None;
         }
-        // Zero would mean no limit at all.
+        // Zero would mean no limit at all, and there is a longest one: 25 days.
         u64::try_from(limit.as_millis())
             .ok()
-            .map(|millis| Self(millis.max(1)))
+            .map(|millis| Self(millis.clamp(1, LIMIT_MAX)))
     }
 
-    /// What is sent in the text of a BEGIN.
-    pub(crate) fn for_transaction(self) -> String {
-        format!(";SET LOCAL statement_timeout = {}", self.0)
+    /// What is sent behind a BEGIN.
+    fn for_transaction(self) -> String {
+        format!("SET LOCAL statement_timeout = {}", self.0)
     }
 
     fn for_session(self) -> String {
@@ -96,10 +99,10 @@ impl Link {
         Ok(Some(Limited { link: self, set }))
     }
 
-    /// The limit for the statements of a transaction that begins now.
-    pub(crate) async fn limit_of_transaction(&self, call: Call) -> Result<String> {
+    /// What sets the limit for the statements of a transaction that begins now, if it is worth it.
+    pub(crate) async fn limit_of_transaction(&self, call: Call) -> Result<Option<String>> {
         let limit = self.limit_of(call.deadline).await?;
-        Ok(limit.map_or_else(String::new, Limit::for_transaction))
+        Ok(limit.map(Limit::for_transaction))
     }
 
     async fn limit_of(&self, deadline: Deadline) -> Result<Option<Limit>> {
@@ -197,6 +200,13 @@ mod tests {
             let limit = Limit::choose(millis(remaining), own.map(millis), patience);
             assert_eq!(limit, sent.map(Limit), "{remaining} ms, own {own:?}");
         }
+    }
+
+    #[test]
+    fn no_limit_is_longer_than_the_server_takes() {
+        let days = |n: u64| millis(n * 24 * 3_600 * 1_000);
+        let limit = Limit::choose(days(30), None, days(100));
+        assert_eq!(limit, Some(Limit(2_147_483_647)));
     }
 
     #[test]

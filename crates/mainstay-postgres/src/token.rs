@@ -8,11 +8,11 @@
 use crate::classify::Phase;
 use crate::flight::Leg;
 use crate::session::{Flight, Link};
+use crate::transaction::opening_text;
 use crate::wire::TransactionState;
 use mainstay_core::Deadline;
 use mainstay_core::Result;
 use mainstay_core::backend::{Begin, Call};
-use mainstay_core::error::Report;
 use mainstay_core::token::{Origin, Token};
 use std::fmt::Write;
 use std::sync::Arc;
@@ -37,10 +37,7 @@ impl Link {
         token: &Token,
         call: Call,
     ) -> Result<()> {
-        if self.is_in_transaction() {
-            let message = "a transaction is open already";
-            return Err(Report::new(mainstay_core::Kind::TransactionOver, message).into());
-        }
+        self.refuse_second_transaction()?;
         let flight = Flight::start(self);
         let outcome = match self.learn_origin(call.deadline).await {
             Ok(()) => self.send_begin_with_token(begin, token, call).await,
@@ -52,12 +49,14 @@ impl Link {
 
     async fn send_begin_with_token(&self, begin: Begin, token: &Token, call: Call) -> Result<()> {
         let limit = self.limit_of_transaction(call).await?;
-        let mut text = self.opening(begin, call.lane) + &limit + ";" + &insert_text(token);
+        let is_limited = limit.is_some();
+        let begin = self.opening(&mut self.usage(), begin, call.lane);
+        let mut text = opening_text(begin, limit) + ";" + &insert_text(token);
         if self.style.pooled {
             text.push_str(TRANSACTION);
         }
         let leg = Leg {
-            completes: if limit.is_empty() { 2 } else { 3 },
+            completes: if is_limited { 3 } else { 2 },
             ..self.leg(Phase::Prepare)
         };
         self.usage().transaction = Some(call.lane);

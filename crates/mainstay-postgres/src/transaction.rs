@@ -8,8 +8,9 @@
 
 use crate::classify::Phase;
 use crate::flight::{Leg, launch};
+use crate::opening::{Opening, access};
 use crate::read_lane::TO_THE_SERVERS_DEFAULT;
-use crate::session::{Flight, Link};
+use crate::session::{Flight, Link, Usage};
 use crate::wire::TransactionState;
 use futures_util::TryStreamExt;
 use mainstay_core::backend::{Begin, Call, Isolation, Lane, Savepoint};
@@ -88,11 +89,20 @@ pub(crate) fn begin_text(begin: Begin, lane: Lane) -> String {
     text
 }
 
+/// BEGIN and what goes behind it, in one text.
+pub(crate) fn opening_text(mut begin: String, limit: Option<String>) -> String {
+    if let Some(limit) = limit {
+        begin.push(';');
+        begin.push_str(&limit);
+    }
+    begin
+}
+
 impl Link {
     /// `BEGIN` for this session. Where the server's own default says whether it takes writes, a
     /// transaction that writes does not say the opposite: the session goes back to that default, in the
     /// same flight, and begins as it is.
-    pub(crate) fn opening(&self, begin: Begin, lane: Lane) -> String {
+    pub(crate) fn opening(&self, usage: &mut Usage, begin: Begin, lane: Lane) -> String {
         let text = begin_text(begin, lane);
         let Some(plain) = text
             .strip_suffix(" READ WRITE")
@@ -100,7 +110,6 @@ impl Link {
         else {
             return text;
         };
-        let mut usage = self.usage();
         if self.style.lanes && usage.lane == Lane::Read {
             // Should it fail, what follows is a transaction that cannot write.
             drop(launch(self.client.batch_execute(TO_THE_SERVERS_DEFAULT)));
@@ -111,10 +120,7 @@ impl Link {
 
     /// Opens a transaction.
     pub(crate) async fn begin(self: &Arc<Self>, begin: Begin, call: Call) -> Result<()> {
-        if self.is_in_transaction() {
-            let message = "a transaction is open already";
-            return Err(Report::new(Kind::TransactionOver, message).into());
-        }
+        self.refuse_second_transaction()?;
         self.refuse_late(call.deadline)?;
         let flight = Flight::start(self);
         let outcome = self.send_begin(begin, call).await;
@@ -122,16 +128,22 @@ impl Link {
         outcome
     }
 
+    pub(crate) fn refuse_second_transaction(&self) -> Result<()> {
+        if !self.is_in_transaction() {
+            return Ok(());
+        }
+        let message = "a transaction is open already";
+        Err(Report::new(Kind::TransactionOver, message).into())
+    }
+
     async fn send_begin(&self, begin: Begin, call: Call) -> Result<()> {
         let limit = self.limit_of_transaction(call).await?;
         let leg = self.leg(Phase::Prepare);
-        let text = self.opening(begin, call.lane) + &limit;
-        let lane = if begin.read_only {
-            Lane::Read
-        } else {
-            call.lane
+        let text = {
+            let mut usage = self.usage();
+            usage.transaction = Some(access(begin, call.lane));
+            opening_text(self.opening(&mut usage, begin, call.lane), limit)
         };
-        self.usage().transaction = Some(lane);
         let outcome = self
             .answer(leg, call.deadline, self.client.batch_execute(&text))
             .await;
@@ -150,6 +162,15 @@ impl Link {
     }
 
     async fn send_commit(self: &Arc<Self>, call: Call) -> Result<()> {
+        if self.end_unsent() {
+            return Ok(());
+        }
+        if let Err(error) = self.have_begun(call).await {
+            if !self.is_ended() {
+                self.send_roll_back(call).await?;
+            }
+            return Err(error);
+        }
         if self.log.state() == TransactionState::Idle && !self.log.is_pending() && !self.is_ended()
         {
             self.usage().transaction = None;
@@ -193,7 +214,7 @@ impl Link {
 
     /// Rolls back; without a transaction it does nothing.
     pub(crate) async fn roll_back(self: &Arc<Self>, call: Call) -> Result<()> {
-        if !self.is_in_transaction() && !self.log.is_pending() {
+        if self.end_unsent() || !self.is_in_transaction() && !self.log.is_pending() {
             return Ok(());
         }
         let flight = Flight::start(self);
@@ -208,7 +229,9 @@ impl Link {
             .answer(leg, call.deadline, self.client.batch_execute("ROLLBACK"))
             .await;
         if outcome.is_ok() {
-            self.usage().transaction = None;
+            let mut usage = self.usage();
+            usage.transaction = None;
+            usage.opening = Opening::Over;
         }
         outcome
     }
@@ -223,10 +246,12 @@ impl Link {
             }
         };
         let flight = Flight::start(self);
-        let leg = self.leg(Phase::Transaction);
-        let outcome = self
-            .answer(leg, call.deadline, self.client.batch_execute(&text))
-            .await;
+        let stepping = async {
+            let leg = self.leg(Phase::Transaction);
+            self.answer(leg, call.deadline, self.client.batch_execute(&text))
+                .await
+        };
+        let outcome = self.behind_begin(call, stepping).await;
         if outcome.is_err() {
             self.settle_refusal(call).await;
         }

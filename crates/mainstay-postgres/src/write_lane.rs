@@ -7,7 +7,7 @@ use crate::run::fetch;
 use crate::session::{Flight, Link};
 use crate::sql;
 use crate::statements::{Prepared, refuse_unsendable};
-use crate::transaction::{COMPLETES, CommitAnswer, commit};
+use crate::transaction::{COMPLETES, CommitAnswer, commit, opening_text};
 use crate::wire::TransactionState;
 use mainstay_core::backend::{Begin, Call, Lane, Presumption, Want};
 use mainstay_core::error::Report;
@@ -90,10 +90,11 @@ impl Link {
             index,
             ..self.leg(Phase::Commit)
         };
-        let opening = self.opening(begin, Lane::Write) + &limit;
         let (begun, running, committed) = {
-            let _usage = self.usage(); // nobody else sends in between
-            let begun = launch(self.client.batch_execute(&opening));
+            let mut usage = self.usage(); // nobody else sends in between
+            let opening = self.opening(&mut usage, begin, Lane::Write);
+            let opening = opening_text(opening, limit);
+            let begun = launch(async move { self.client.batch_execute(&opening).await });
             let running: Vec<_> = statements
                 .iter()
                 .zip(prepared)
@@ -201,6 +202,7 @@ impl Link {
         refuse_unsendable(text)?;
         let statements = sql::statements(text);
         let count = statements.len();
+        self.have_begun(call).await?;
         let is_one_unit = self.is_in_transaction();
         // A transaction that the user of an exclusive session began by hand is theirs to end.
         if self.usage().transaction.is_some() {
@@ -213,7 +215,7 @@ impl Link {
             }
             let in_place = |error| numbered(error, index + 1, count, is_one_unit);
             self.refuse_late(call.deadline).map_err(in_place)?;
-            let guarded = self.send_guarded(call.lane, self.client.batch_execute(statement));
+            let guarded = self.send_guarded(call.lane, None, self.client.batch_execute(statement));
             self.land_guarded(guarded, call).await.map_err(in_place)?;
         }
         Ok(())

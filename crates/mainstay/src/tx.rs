@@ -5,7 +5,7 @@ use crate::engine::Engine;
 use crate::lanes::PoolLease;
 use crate::metrics;
 use crate::router::{changes_definitions, check_inside_transaction};
-use mainstay_core::backend::{Call, Connection, Lane, Reply, Savepoint, Want};
+use mainstay_core::backend::{Begun, Call, Connection, Lane, Reply, Savepoint, Want};
 use mainstay_core::error::Report;
 use mainstay_core::token::Origin;
 use mainstay_core::{Class, Deadline, Error, Evidence, Kind, Params, Result, Statement};
@@ -30,16 +30,24 @@ pub struct Tx {
 #[derive(Debug)]
 struct Unit {
     engine: Arc<Engine>,
-    lane: Lane,
-    deadline: Deadline,
-    attempt: u32,
+    frame: Frame,
     state: Mutex<State>,
+    /// Whether the database has been asked for anything, be it for BEGIN.
+    has_asked: AtomicBool,
     /// Whether functions, views or policies may have been changed: then what is known about other
     /// texts is forgotten with the commit.
     redefines: AtomicBool,
     /// The depth at which statements are welcome: handles of a savepoint that has ended, and of the
     /// unit around one that is open, are not.
     depth: AtomicU32,
+}
+
+/// Where a transaction runs, until when, and for which time.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Frame {
+    pub(crate) lane: Lane,
+    pub(crate) deadline: Deadline,
+    pub(crate) attempt: u32,
 }
 
 struct State {
@@ -63,13 +71,7 @@ impl std::fmt::Debug for State {
 const DEPTH_MAX: u32 = 100;
 
 impl Tx {
-    pub(crate) fn new(
-        engine: &Arc<Engine>,
-        lease: PoolLease,
-        lane: Lane,
-        deadline: Deadline,
-        attempt: u32,
-    ) -> Self {
+    pub(crate) fn new(engine: &Arc<Engine>, lease: PoolLease, frame: Frame, begun: Begun) -> Self {
         let state = State {
             lease: Some(lease),
             seen: Vec::new(),
@@ -77,10 +79,9 @@ impl Tx {
         };
         let unit = Unit {
             engine: Arc::clone(engine),
-            lane,
-            deadline,
-            attempt,
+            frame,
             state: Mutex::new(state),
+            has_asked: AtomicBool::new(begun == Begun::Now),
             redefines: AtomicBool::new(false),
             depth: AtomicU32::new(0),
         };
@@ -97,13 +98,13 @@ impl Tx {
     /// Which run of the closure this is; the first is 1.
     #[must_use]
     pub fn attempt(&self) -> u32 {
-        self.unit.attempt
+        self.unit.frame.attempt
     }
 
     /// Until when the transaction must have ended.
     #[must_use]
     pub fn deadline(&self) -> Instant {
-        self.unit.deadline.instant()
+        self.unit.frame.deadline.instant()
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
@@ -139,9 +140,16 @@ impl Tx {
     }
 
     fn until(&self, timeout: Option<Duration>) -> Deadline {
-        timeout.map_or(self.unit.deadline, |timeout| {
-            self.unit.deadline.earliest(Deadline::from_now(timeout))
+        timeout.map_or(self.unit.frame.deadline, |timeout| {
+            self.unit
+                .frame
+                .deadline
+                .earliest(Deadline::from_now(timeout))
         })
+    }
+
+    fn has_asked(&self) -> bool {
+        self.unit.has_asked.load(Ordering::Acquire)
     }
 
     /// Runs one statement of the transaction.
@@ -157,7 +165,7 @@ impl Tx {
         let statement = Statement::new(text, params)?;
         let started = Instant::now();
         let deadline = self.until(timeout);
-        let call = frame(self.unit.lane, deadline, started);
+        let call = frame(self.unit.frame.lane, deadline, started);
         let mut unfinished = Unfinished::new(self, STATEMENT_DROPPED);
         let running = connection.run(&statement, want, call);
         let result = timeout_at(deadline.instant(), running).await;
@@ -187,8 +195,8 @@ impl Tx {
     pub async fn script(&self, text: &str) -> Result<()> {
         let connection = self.connection()?;
         let started = Instant::now();
-        let deadline = self.unit.deadline;
-        let call = frame(self.unit.lane, deadline, started);
+        let deadline = self.unit.frame.deadline;
+        let call = frame(self.unit.frame.lane, deadline, started);
         let mut unfinished = Unfinished::new(self, STATEMENT_DROPPED);
         let result = timeout_at(deadline.instant(), connection.script(text, call)).await;
         let result = result.unwrap_or_else(|_| Err(self.too_late()));
@@ -218,10 +226,13 @@ impl Tx {
     /// Ends the transaction for all handles and answers its lease, if it was still open.
     pub(crate) fn end(&self, why: &'static str) -> Option<PoolLease> {
         let mut state = self.state();
-        if state.lease.is_some() {
-            state.why_over = why;
+        let lease = state.lease.take()?;
+        state.why_over = why;
+        if !self.has_asked() {
+            // Nobody has told the gate what came of the place that it gave.
+            self.unit.engine.gate.leave();
         }
-        state.lease.take()
+        Some(lease)
     }
 
     /// Runs a part of the transaction that can be undone by itself: rolled back to where it began
@@ -309,8 +320,8 @@ impl Tx {
     }
 
     async fn step(&self, connection: &Arc<dyn Connection>, step: Savepoint) -> Result<()> {
-        let deadline = self.unit.deadline;
-        let call = frame(self.unit.lane, deadline, Instant::now());
+        let deadline = self.unit.frame.deadline;
+        let call = frame(self.unit.frame.lane, deadline, Instant::now());
         let stepping = connection.savepoint(step, call);
         let result = timeout_at(deadline.instant(), stepping).await;
         let result = result.unwrap_or_else(|_| Err(self.too_late()));
@@ -324,7 +335,7 @@ impl Tx {
 
     /// Commits, and gives the connection back.
     pub(crate) async fn commit(&self) -> Result<()> {
-        self.commit_by(self.unit.deadline).await
+        self.commit_by(self.unit.frame.deadline).await
     }
 
     /// As [`commit`](Self::commit), with less patience.
@@ -333,11 +344,13 @@ impl Tx {
             return Err(over(self.state().why_over));
         };
         let started = Instant::now();
-        let call = frame(self.unit.lane, deadline, started);
-        let result = answer_by(deadline, self.unit.lane, lease.commit(call)).await;
-        self.unit
-            .engine
-            .witness("commit", started.elapsed(), result.as_ref().err());
+        let call = frame(self.unit.frame.lane, deadline, started);
+        let result = answer_by(deadline, self.unit.frame.lane, lease.commit(call)).await;
+        if self.has_asked() {
+            self.unit
+                .engine
+                .witness("commit", started.elapsed(), result.as_ref().err());
+        }
         if self.unit.redefines.load(Ordering::Acquire) {
             self.unit.engine.router.forget_all();
         }
@@ -352,7 +365,7 @@ impl Tx {
         };
         let deadline = Deadline::from_now(crate::connector::CLEAN_TIMEOUT);
         let call = Call {
-            lane: self.unit.lane,
+            lane: self.unit.frame.lane,
             deadline,
         };
         answer_by(deadline, Lane::Read, lease.roll_back(call)).await
@@ -372,6 +385,7 @@ struct Unfinished<'t> {
 
 impl<'t> Unfinished<'t> {
     fn new(tx: &'t Tx, why: &'static str) -> Self {
+        tx.unit.has_asked.store(true, Ordering::Release);
         Self {
             tx,
             why,

@@ -10,8 +10,8 @@ use crate::database::Database;
 use crate::fence::{Suspect, Verdict, settle};
 use crate::options::{Promise, TransactionOptions};
 use crate::tokens::{Obstacle, already_done};
-use crate::tx::{Transaction, Tx};
-use mainstay_core::backend::{Begin, Lane};
+use crate::tx::{Frame, Transaction, Tx};
+use mainstay_core::backend::{Begin, Begun, Lane};
 use mainstay_core::error::Report;
 use mainstay_core::token::{Origin, Token};
 use mainstay_core::{Class, Deadline, Error, Evidence, Kind, Result};
@@ -28,6 +28,9 @@ impl Database {
     /// Runs a closure as one atomic unit and commits; rolls back when it answers an error. After a
     /// conflict, or a connection lost before COMMIT was sent, the closure is run again, so its
     /// effects outside the transaction should wait until it has returned.
+    ///
+    /// On PostgreSQL BEGIN travels with the first statement: a closure waits once for each statement and
+    /// once for COMMIT, and one that asks nothing sends nothing.
     ///
     /// # Errors
     ///
@@ -92,7 +95,8 @@ impl Database {
         self.unit(TransactionOptions::new(), unit, Location::caller())
     }
 
-    /// Begins a transaction that is ended by hand.
+    /// Begins a transaction that is ended by hand. It is open when this answers: unlike a closure it is
+    /// never run again, so what fails before its first statement is repeated here.
     ///
     /// # Errors
     ///
@@ -109,7 +113,10 @@ impl Database {
             let mut attempts = Attempts::new(&self.engine().retrier, deadline);
             let options = TransactionOptions::new();
             loop {
-                match self.open(&options, None, deadline, 1, site).await {
+                match self
+                    .open(&options, Opening::AtOnce, deadline, 1, site)
+                    .await
+                {
                     Ok(tx) => return Ok(Transaction::new(tx)),
                     Err(setback) => attempts.after(setback).await?,
                 }
@@ -135,7 +142,13 @@ impl Database {
         loop {
             let token = self.engine().tokens.token(&options.promise);
             let number = attempts.number();
-            let opened = self.open_with(&options, token.as_ref(), deadline, number, site);
+            let opening = match &token {
+                Some(token) => Opening::WithToken(token),
+                // What is never run again must not fail where only the beginning did.
+                None if options.once => Opening::AtOnce,
+                None => Opening::WithFirst,
+            };
+            let opened = self.open_with(&options, opening, deadline, number, site);
             let tx = match opened.await {
                 Ok(tx) => tx,
                 Err(Setback::Failed(error, _)) => {
@@ -213,7 +226,7 @@ impl Database {
     async fn open_with(
         &self,
         options: &TransactionOptions,
-        token: Option<&Token>,
+        opening: Opening<'_>,
         deadline: Deadline,
         attempt: u32,
         site: &'static Location<'static>,
@@ -221,11 +234,11 @@ impl Database {
         let engine = self.engine();
         let mut clearings = 0;
         loop {
-            let setback = match self.open(options, token, deadline, attempt, site).await {
+            let setback = match self.open(options, opening, deadline, attempt, site).await {
                 Ok(tx) => return Ok(tx),
                 Err(setback) => setback,
             };
-            let (Some(token), Setback::Failed(error, _)) = (token, &setback) else {
+            let (Opening::WithToken(token), Setback::Failed(error, _)) = (opening, &setback) else {
                 return Err(setback);
             };
             clearings += 1;
@@ -242,7 +255,7 @@ impl Database {
     async fn open(
         &self,
         options: &TransactionOptions,
-        token: Option<&Token>,
+        opening: Opening<'_>,
         deadline: Deadline,
         attempt: u32,
         site: &'static Location<'static>,
@@ -256,16 +269,28 @@ impl Database {
         let lease = self.engine().admit(lane, deadline, site).await?;
         let started = Instant::now();
         let call = frame(lane, deadline, started);
-        let beginning = match token {
-            Some(token) => lease.begin_with_token(begin, token, call),
-            None => lease.begin(begin, call),
+        let beginning = async {
+            match opening {
+                Opening::WithToken(token) => lease.begin_with_token(begin, token, call).await?,
+                Opening::AtOnce => lease.begin(begin, call).await?,
+                Opening::WithFirst => return lease.begin_with_first(begin, call).await,
+            }
+            Ok(Begun::Now)
         };
         // Nothing can have been written before a transaction has begun.
         let begun = answer_by(deadline, Lane::Read, beginning).await;
-        self.engine()
-            .witness("begin", started.elapsed(), begun.as_ref().err());
-        begun.map_err(|error| Setback::Failed(error, Work::Unit))?;
-        Ok(Tx::new(self.engine(), lease, lane, deadline, attempt))
+        if !matches!(begun, Ok(Begun::WithFirst)) {
+            // A database that has not been asked has not answered.
+            self.engine()
+                .witness("begin", started.elapsed(), begun.as_ref().err());
+        }
+        let begun = begun.map_err(|error| Setback::Failed(error, Work::Unit))?;
+        let frame = Frame {
+            lane,
+            deadline,
+            attempt,
+        };
+        Ok(Tx::new(self.engine(), lease, frame, begun))
     }
 
     async fn run_and_end<T, E, F, Fut>(
@@ -327,6 +352,18 @@ impl Database {
             tracing::debug!(%error, "a rollback was not answered; the connection is discarded");
         }
     }
+}
+
+/// When BEGIN is sent.
+#[derive(Copy, Clone)]
+enum Opening<'a> {
+    /// Before anything else, and answered.
+    AtOnce,
+    /// The same, together with a token's row.
+    WithToken(&'a Token),
+    /// With the first statement. That one may fail because the transaction did not begin, which is why
+    /// this is for units that are run again, and not for a transaction that is ended by hand.
+    WithFirst,
 }
 
 /// Why a unit did not commit, or may not have.

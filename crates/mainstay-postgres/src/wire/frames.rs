@@ -9,7 +9,7 @@
 pub(super) const BODY_MAX: usize = 1_024;
 
 /// What precedes a body: the type and a length that counts itself.
-const HEADER: usize = 5;
+pub(super) const HEADER: usize = 5;
 
 /// Where in the stream of frames we are.
 #[derive(Debug)]
@@ -40,6 +40,39 @@ impl FrameScanner {
         Self {
             have: 1,
             ..Self::incoming()
+        }
+    }
+
+    /// Where it stands: what is known of the present header, and what is missing of its body.
+    pub(super) fn place(&self) -> ([u8; HEADER], usize, usize) {
+        let missing = if self.have == HEADER { self.missing } else { 0 };
+        (self.header, self.have, missing)
+    }
+
+    /// Where in `bytes`, which come next, the first frame begins whose type is `wanted`.
+    pub(super) fn find(&self, bytes: &[u8], wanted: impl Fn(u8) -> bool) -> Option<usize> {
+        let (mut header, mut have, mut missing) = self.place();
+        let mut at = 0;
+        loop {
+            let rest = bytes.get(at..).filter(|rest| !rest.is_empty())?;
+            if have == 0 && wanted(rest[0]) {
+                return Some(at);
+            }
+            if have < HEADER {
+                let take = rest.len().min(HEADER - have);
+                header[have..have + take].copy_from_slice(&rest[..take]);
+                have += take;
+                at += take;
+                let [_, length @ ..] = header;
+                missing = (u32::from_be_bytes(length) as usize).saturating_sub(4);
+            } else {
+                let take = rest.len().min(missing);
+                missing -= take;
+                at += take;
+            }
+            if have == HEADER && missing == 0 {
+                have = 0;
+            }
         }
     }
 
@@ -176,6 +209,24 @@ mod tests {
             .map(|found| found.0)
             .collect();
         assert_eq!(tags, [0, b'S', b'Q']);
+    }
+
+    #[test]
+    fn a_frame_is_found_before_it_is_read_wherever_the_stream_is_cut() {
+        let startup = [&8_u32.to_be_bytes()[..], b"PBPB"].concat();
+        let before = [startup, frame(b'Q', b"BPBPB\0"), frame(b'S', b"")].concat();
+        let stream = [before.clone(), frame(b'B', b"PPPP"), frame(b'P', b"")].concat();
+        for cut in 0..stream.len() {
+            let mut scanner = FrameScanner::outgoing();
+            scanner.scan(&stream[..cut], |_| false, |_, _| {});
+            let found = scanner.find(&stream[cut..], |tag| matches!(tag, b'B' | b'P'));
+            let expected = match cut {
+                _ if cut <= before.len() => before.len() - cut,
+                _ => before.len() + 9 - cut.min(before.len() + 9),
+            };
+            let is_there = cut <= before.len() + 9;
+            assert_eq!(found, is_there.then_some(expected), "{cut}");
+        }
     }
 
     #[test]

@@ -1,3 +1,4 @@
+use super::log::PARAMETERS_MAX;
 use super::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
@@ -15,7 +16,12 @@ struct Pair {
 }
 
 async fn pair() -> Pair {
-    let (client, server) = tokio::io::duplex(1 << 16);
+    narrow_pair(1 << 16).await
+}
+
+/// With so much room on the way.
+async fn narrow_pair(room: usize) -> Pair {
+    let (client, server) = tokio::io::duplex(room);
     let log = Arc::new(Log::default());
     let mut pair = Pair {
         wire: Wire::new(client, None, Arc::clone(&log)),
@@ -150,4 +156,55 @@ async fn reported_parameters_are_bounded() {
     pair.hear(&frame(b'S', b"p1\0new\0")).await;
     assert_eq!(pair.log.parameter("p1").as_deref(), Some("new"));
     assert_eq!(pair.log.facts().parameters.len(), PARAMETERS_MAX);
+}
+
+#[tokio::test]
+async fn a_preface_goes_before_the_request_that_is_meant_through_any_bottleneck() {
+    let begin = Preface::new(&["BEGIN"]);
+    let before = [frame(b'C', b"Ss1\0"), frame(b'S', b"")].concat();
+    let request = [frame(b'B', b"BP"), frame(b'E', b""), frame(b'S', b"")].concat();
+    let answers = [
+        frame(b'3', b""),
+        frame(b'Z', b"I"),
+        frame(b'1', b""),
+        frame(b'2', b""),
+        frame(b'C', b"BEGIN\0"),
+        frame(b'2', b""),
+        frame(b'Z', b"T"),
+    ];
+    for room in [STARTUP.len(), 9, 10, 64, 1 << 16] {
+        let Pair {
+            log,
+            mut wire,
+            mut server,
+        } = narrow_pair(room).await;
+        server.read_exact(&mut [0; STARTUP.len()]).await.unwrap();
+        log.precede(begin.clone());
+        let mark = log.mark();
+        let everything = [&before[..], &request].concat();
+        let sent = [&before[..], &begin.frames, &request].concat();
+        let writing = async {
+            wire.write_all(&everything).await.unwrap();
+            wire.flush().await.unwrap();
+        };
+        let mut heard = vec![0; sent.len()];
+        let hearing = server.read_exact(&mut heard);
+        let ((), heard_all) = tokio::join!(writing, hearing);
+        heard_all.unwrap();
+        assert_eq!(heard, sent, "with room for {room} bytes");
+        assert!(log.take_preface().is_none());
+        assert_eq!(
+            log.facts().written,
+            sent.len() as u64 + STARTUP.len() as u64
+        );
+        let all = answers.concat();
+        let mut told = vec![0; frame(b'3', b"").len() + 6 + 5 + 6];
+        let (said, read) = tokio::join!(server.write_all(&all), wire.read_exact(&mut told));
+        said.unwrap();
+        read.unwrap();
+        let expected = [&answers[0], &answers[1], &answers[5], &answers[6]].map(|a| &**a);
+        assert_eq!(told, expected.concat());
+        assert_eq!(log.state(), TransactionState::Open);
+        assert_eq!(log.reached(mark, 1, 2), Reached::Unknown);
+    }
 }

@@ -91,6 +91,24 @@ async fn a_dropped_transaction_leaves_a_cleanable_connection() {
 }
 
 #[tokio::test]
+async fn a_dropped_transaction_that_begins_with_its_first_statement_leaves_a_cleanable_connection()
+{
+    leaves_a_connection_that_can_be_cleaned(|conn, times| {
+        let work = Box::pin(async move {
+            conn.begin_with_first(begin(), write()).await.unwrap();
+            for _ in 0..2 {
+                execute(conn, "insert into t values (1)", write())
+                    .await
+                    .unwrap();
+            }
+            conn.commit(write()).await.unwrap();
+        });
+        Box::pin(poll_times(work, times))
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_dropped_batch_leaves_a_cleanable_connection() {
     leaves_a_connection_that_can_be_cleaned(|conn, times| {
         Box::pin(async move {

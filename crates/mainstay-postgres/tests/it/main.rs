@@ -10,6 +10,7 @@ mod failure_table;
 mod fixture;
 mod lanes;
 mod losses;
+mod opening;
 mod operating;
 mod scripted;
 mod sharing;

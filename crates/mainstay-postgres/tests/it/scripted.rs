@@ -34,6 +34,8 @@ pub(crate) enum At {
     Execute,
     /// Another one is, or the same once more.
     ExecuteAgain,
+    /// The same behind BEGIN, in one request.
+    First,
     /// A text that begins like this is run: `BEGIN`, `SELECT;COMMIT`, `ROLLBACK`.
     Query(&'static str),
 }
@@ -68,6 +70,9 @@ pub(crate) struct Script {
 pub(crate) const ALL: usize = usize::MAX;
 
 /// `SELECT;COMMIT` is answered by the description and the row of `SELECT`, then two completions.
+/// BEGIN is parsed, bound and complete before the statement behind it has its turn.
+pub(crate) const UNTIL_BEGUN: usize = 3;
+
 pub(crate) const UNTIL_SELECT: usize = 3;
 pub(crate) const UNTIL_COMMITTED: usize = 4;
 
@@ -274,6 +279,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
         let has = |tag: u8| request.tags.contains(&tag);
         let text = &*request.text;
         match text {
+            _ if has(b'P') && has(b'E') => {
+                let begun = [message(b'1', b""), message(b'2', b""), done("BEGIN")];
+                let executed = [message(b'2', b""), done("UPDATE 1")];
+                (Some(At::First), [&begun[..], &executed].concat(), b'T')
+            }
             _ if has(b'P') => {
                 let answer = vec![
                     message(b'1', b""),
@@ -331,8 +341,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
             Then::GoOn => answer.extend(rest),
             Then::Ready => {
                 // An error undoes a transaction that it meets, and ends one that was committing.
-                let fails = before == b'T' && at == Some(At::Execute);
-                self.state = if fails { b'E' } else { state };
+                self.state = match at {
+                    Some(At::Execute) if before == b'T' => b'E',
+                    // A transaction that did not begin cannot be aborted.
+                    Some(At::First) if script.after < UNTIL_BEGUN => before,
+                    Some(At::First) => b'E',
+                    _ => state,
+                };
                 answer.push(ready(self.state));
             }
             Then::HangUp | Then::Reset | Then::Silence => {}

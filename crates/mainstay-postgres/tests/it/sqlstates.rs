@@ -38,7 +38,11 @@ impl Code {
         }
     }
 
-    fn says(&self) -> Vec<u8> {
+    pub(crate) fn is_met_in_a_session(&self) -> bool {
+        self.moments().contains(&Moment::Transaction)
+    }
+
+    pub(crate) fn says(&self) -> Vec<u8> {
         let routine = self.name.split(':').nth(1).unwrap_or("Scripted");
         let tag = match &*self.severity {
             "NOTICE" | "WARNING" => b'N',
@@ -157,7 +161,7 @@ async fn differences(server: &Server, backend: &Postgres, code: &Code) -> Vec<St
 
 /// Where the table is not followed, and the classes that are given instead. The reasons are in
 /// `docs/decisions/0004-where-the-tables-of-failures-are-not-followed.md`.
-fn amended(mut code: Code) -> Code {
+pub(crate) fn amended(mut code: Code) -> Code {
     match &*code.name {
         "25006" => code.facts.retry = "never".to_owned(),
         "F0000" | "F0001" => code.facts.counts = true,

@@ -28,6 +28,7 @@ mod postgres;
 mod processes;
 mod restart;
 mod retry;
+mod round_trips;
 mod run;
 mod script;
 mod send;
