@@ -10,7 +10,7 @@
 //! nothing is sent as if it had begun.
 
 use crate::classify::Phase;
-use crate::flight::launch;
+use crate::flight::{Leg, launch};
 use crate::session::{Flight, Link, Usage};
 use crate::transaction::opening_text;
 use crate::wire::{Preface, TransactionState};
@@ -121,15 +121,15 @@ impl Link {
 
 impl First<'_> {
     /// Puts BEGIN before the statement that the caller sends next, before letting go of the usage.
-    /// Answers how many commands it is.
-    pub(crate) fn precede(&self, usage: &mut Usage) -> u32 {
+    pub(crate) fn precede(&self, usage: &mut Usage, leg: &mut Leg) {
         let Unsent { begin, lane, limit } = &self.unsent;
-        let begin = self.link.opening(usage, *begin, *lane);
+        let (begin, before) = self.link.opening(usage, *begin, *lane);
         let commands = [Some(&*begin), limit.as_deref()];
         let commands: Vec<&str> = commands.into_iter().flatten().collect();
         usage.opening = Opening::Sent;
         self.link.log.precede(Preface::new(&commands));
-        u32::try_from(commands.len()).unwrap_or(u32::MAX)
+        leg.index += before;
+        leg.completes += if commands.len() > 1 { 2 } else { 1 };
     }
 
     /// The driver has not taken the statement, so BEGIN was not sent either.
@@ -167,11 +167,12 @@ impl First<'_> {
         request: impl Future<Output = Result<T>>,
     ) -> Result<T> {
         let link = self.link;
-        let leg = link.leg(Phase::Transaction);
+        let mut leg = link.leg(Phase::Transaction);
         let begin = {
             let mut usage = link.usage();
             let Unsent { begin, lane, limit } = &self.unsent;
-            let begin = link.opening(&mut usage, *begin, *lane);
+            let (begin, before) = link.opening(&mut usage, *begin, *lane);
+            leg.index += before;
             let text = opening_text(begin, limit.clone());
             usage.opening = Opening::Sent;
             launch(async move { link.client.batch_execute(&text).await })

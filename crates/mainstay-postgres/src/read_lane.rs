@@ -22,7 +22,7 @@ use tokio_postgres::types::Type;
 const NAMES_MAX: usize = 500;
 
 /// From the read lane back to what the server itself says about writing.
-pub(crate) const TO_THE_SERVERS_DEFAULT: &str = "SET default_transaction_read_only = DEFAULT";
+const TO_THE_SERVERS_DEFAULT: &str = "SET default_transaction_read_only = DEFAULT";
 
 /// What has to travel with a statement so that its lane is kept.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]

@@ -179,8 +179,15 @@ impl Link {
             Lane::Read => Phase::Read,
             Lane::Write => Phase::Write,
         };
-        let index = u64::from(before.is_some());
-        let begins = first.map_or(0, |first| first.precede(&mut usage));
+        let mut leg = Leg {
+            phase,
+            mark,
+            index: u64::from(before.is_some()),
+            completes: 1,
+        };
+        if let Some(first) = first {
+            first.precede(&mut usage, &mut leg);
+        }
         let request = launch(request);
         if let (Some(first), Launched::Landed(_)) = (first, &request) {
             first.take_back(&mut usage);
@@ -194,12 +201,7 @@ impl Link {
             before,
             request,
             after,
-            leg: Leg {
-                phase,
-                mark,
-                index,
-                completes: 1 + begins,
-            },
+            leg,
         }
     }
 

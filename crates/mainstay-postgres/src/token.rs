@@ -50,14 +50,16 @@ impl Link {
     async fn send_begin_with_token(&self, begin: Begin, token: &Token, call: Call) -> Result<()> {
         let limit = self.limit_of_transaction(call).await?;
         let is_limited = limit.is_some();
-        let begin = self.opening(&mut self.usage(), begin, call.lane);
+        let mark = self.leg(Phase::Prepare);
+        let (begin, before) = self.opening(&mut self.usage(), begin, call.lane);
         let mut text = opening_text(begin, limit) + ";" + &insert_text(token);
         if self.style.pooled {
             text.push_str(TRANSACTION);
         }
         let leg = Leg {
             completes: if is_limited { 3 } else { 2 },
-            ..self.leg(Phase::Prepare)
+            index: before,
+            ..mark
         };
         self.usage().transaction = Some(call.lane);
         let request = self.client.simple_query(&text);

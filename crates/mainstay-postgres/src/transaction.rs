@@ -1,17 +1,16 @@
 //! Transactions and savepoints.
 //!
 //! PostgreSQL answers COMMIT of an aborted transaction with ROLLBACK and without an error, so a
-//! driver that looks at the absence of an error only reports a success that never was. `SELECT` is
-//! sent before it in the same text: in an aborted transaction that is an error (25P02), otherwise
-//! it costs nothing. And an error that comes *after* COMMIT was reported complete does not undo it,
-//! so the completions are counted.
+//! driver that looks at the absence of an error only reports a success that never was. The driver does
+//! not hand that word on; it is read on the wire. And an error that comes *after* COMMIT was reported
+//! complete does not undo it, so the completions are counted.
 
 use crate::classify::Phase;
-use crate::flight::{Leg, launch};
+use crate::flight::launch;
 use crate::opening::{Opening, access};
-use crate::read_lane::TO_THE_SERVERS_DEFAULT;
+use crate::read_lane::Guard;
 use crate::session::{Flight, Link, Usage};
-use crate::wire::TransactionState;
+use crate::wire::{Log, TransactionState};
 use futures_util::TryStreamExt;
 use mainstay_core::backend::{Begin, Call, Isolation, Lane, Savepoint};
 use mainstay_core::error::Report;
@@ -20,52 +19,55 @@ use std::pin::pin;
 use std::sync::Arc;
 use tokio_postgres::{Client, SimpleQueryMessage};
 
-/// Fails in an aborted transaction instead of rolling back without a word.
-const COMMIT: &str = "SELECT;COMMIT";
-
-/// How many commands of it the server reports complete.
-pub(crate) const COMPLETES: u32 = 2;
-
 /// What came back of a COMMIT.
-pub(crate) struct CommitAnswer {
-    completes: u32,
-    error: Option<tokio_postgres::Error>,
+pub(crate) enum CommitAnswer {
+    /// It was committed, whatever came afterwards.
+    Committed,
+    /// The transaction had been aborted before.
+    RolledBack,
+    /// The server refused.
+    Refused(tokio_postgres::Error),
+    /// The server was ready again without a word about COMMIT, which it never is.
+    Nothing,
 }
 
-impl CommitAnswer {
-    pub(crate) fn is_committed(&self) -> bool {
-        self.completes >= COMPLETES
-    }
-
-    /// An answer is one that came; a connection that was lost first is an error.
-    pub(crate) fn or_lost(self) -> Result<Self, tokio_postgres::Error> {
-        match self.error {
-            Some(error) if self.completes < COMPLETES && error.as_db_error().is_none() => {
-                Err(error)
-            }
-            error => Ok(Self { error, ..self }),
-        }
-    }
-
-    pub(crate) fn into_error(self) -> Option<tokio_postgres::Error> {
-        self.error
-    }
-}
-
-/// Sends COMMIT and waits for what comes back.
-pub(crate) async fn commit(client: Arc<Client>) -> CommitAnswer {
-    let mut completes = 0;
+/// Sends COMMIT and waits for what comes back. A connection that is lost before is an error.
+pub(crate) async fn commit(
+    client: &Client,
+    log: &Log,
+) -> Result<CommitAnswer, tokio_postgres::Error> {
+    let mut answer = CommitAnswer::Nothing;
     let outcome = async {
-        let mut answers = pin!(client.simple_query_raw(COMMIT).await?);
+        let mut answers = pin!(client.simple_query_raw("COMMIT").await?);
         while let Some(message) = answers.try_next().await? {
             if matches!(message, SimpleQueryMessage::CommandComplete(_)) {
-                completes += 1;
+                answer = if log.has_rolled_back() {
+                    CommitAnswer::RolledBack
+                } else {
+                    CommitAnswer::Committed
+                };
             }
         }
-        Ok(())
+        Ok::<_, tokio_postgres::Error>(())
     };
-    let error = outcome.await.err();
-    CommitAnswer { completes, error }
+    match outcome.await {
+        Err(error) if matches!(answer, CommitAnswer::Nothing) => match error.as_db_error() {
+            Some(_) => Ok(CommitAnswer::Refused(error)),
+            None => Err(error),
+        },
+        _ => Ok(answer),
+    }
+}
+
+/// COMMIT was answered with ROLLBACK.
+pub(crate) fn was_aborted() -> Error {
+    Report::new(
+        Kind::TransactionOver,
+        "the transaction was aborted by an earlier error and was rolled back instead",
+    )
+    .sqlstate("25P02")
+    .remedy("look at the first error in the transaction")
+    .into()
 }
 
 /// `BEGIN` with everything that was asked for; the access mode is always said, because the
@@ -99,23 +101,32 @@ pub(crate) fn opening_text(mut begin: String, limit: Option<String>) -> String {
 }
 
 impl Link {
-    /// `BEGIN` for this session. Where the server's own default says whether it takes writes, a
-    /// transaction that writes does not say the opposite: the session goes back to that default, in the
-    /// same flight, and begins as it is.
-    pub(crate) fn opening(&self, usage: &mut Usage, begin: Begin, lane: Lane) -> String {
+    /// `BEGIN` for this session, and how many requests were sent before it.
+    ///
+    /// A session of the read lane that is to write goes over to the write lane, in the same flight. Where
+    /// the session's default is known to allow writing it is not said again: for the server that is one
+    /// more setting to keep and to take back, and costs it as much as the rest of BEGIN. Where the
+    /// server's own default says whether it takes writes, a transaction never says the opposite.
+    pub(crate) fn opening(&self, usage: &mut Usage, begin: Begin, lane: Lane) -> (String, u64) {
         let text = begin_text(begin, lane);
-        let Some(plain) = text
-            .strip_suffix(" READ WRITE")
-            .filter(|_| self.style.defers)
-        else {
-            return text;
+        let Some(plain) = text.strip_suffix(" READ WRITE") else {
+            return (text, 0);
         };
-        if self.style.lanes && usage.lane == Lane::Read {
-            // Should it fail, what follows is a transaction that cannot write.
-            drop(launch(self.client.batch_execute(TO_THE_SERVERS_DEFAULT)));
+        let defers = self.style.defers;
+        let turns = self.style.lanes && usage.lane == Lane::Read;
+        if let Some(setting) = Guard::Setting(Lane::Write).before(defers).filter(|_| turns) {
+            // Should it fail, what follows cannot write or says for itself that it may, and the server's
+            // report does not agree with the lane.
+            drop(launch(self.client.batch_execute(setting)));
             usage.lane = Lane::Write;
         }
-        plain.to_owned()
+        let is_reported = !self.style.pooled && self.log.glance().read_only == Some(false);
+        if is_reported && !turns {
+            usage.settled_lane = usage.lane;
+        }
+        let is_said = defers || is_reported && !turns;
+        let text = if is_said { plain.to_owned() } else { text };
+        (text, u64::from(turns))
     }
 
     /// Opens a transaction.
@@ -138,11 +149,13 @@ impl Link {
 
     async fn send_begin(&self, begin: Begin, call: Call) -> Result<()> {
         let limit = self.limit_of_transaction(call).await?;
-        let leg = self.leg(Phase::Prepare);
+        let mut leg = self.leg(Phase::Prepare);
         let text = {
             let mut usage = self.usage();
             usage.transaction = Some(access(begin, call.lane));
-            opening_text(self.opening(&mut usage, begin, call.lane), limit)
+            let (text, before) = self.opening(&mut usage, begin, call.lane);
+            leg.index += before;
+            opening_text(text, limit)
         };
         let outcome = self
             .answer(leg, call.deadline, self.client.batch_execute(&text))
@@ -178,20 +191,18 @@ impl Link {
             return Err(Report::new(Kind::TransactionOver, message).into());
         }
         self.refuse_late(call.deadline)?;
-        let leg = Leg {
-            completes: COMPLETES,
-            ..self.leg(Phase::Commit)
-        };
-        let client = Arc::clone(&self.client);
-        let request = async { commit(client).await.or_lost() };
-        let answer = self.answer(leg, call.deadline, request).await?;
-        let is_committed = answer.is_committed();
-        match answer.into_error() {
-            _ if is_committed => {
+        let leg = self.leg(Phase::Commit);
+        let request = commit(&self.client, &self.log);
+        match self.answer(leg, call.deadline, request).await? {
+            CommitAnswer::Committed => {
                 self.usage().transaction = None;
                 Ok(())
             }
-            Some(error) => {
+            CommitAnswer::RolledBack => {
+                self.usage().transaction = None;
+                Err(was_aborted())
+            }
+            CommitAnswer::Refused(error) => {
                 let error = self.judge(leg, error);
                 self.settle_refusal(call).await;
                 if self.log.state() == TransactionState::Idle {
@@ -201,11 +212,11 @@ impl Link {
                 }
                 Err(error)
             }
-            None => Err(self.unanswered_commit()),
+            CommitAnswer::Nothing => Err(self.unanswered_commit()),
         }
     }
 
-    /// The server was ready again without a word about COMMIT, which it never is.
+    /// The server was silent about COMMIT.
     pub(crate) fn unanswered_commit(&self) -> Error {
         self.usage().broken = true;
         let message = "the server was silent about COMMIT";

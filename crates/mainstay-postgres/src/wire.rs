@@ -76,7 +76,7 @@ impl<S> Wire<S> {
     fn received(&mut self, bytes: &[u8]) {
         let mut facts = self.log.facts();
         facts.received += bytes.len() as u64;
-        let wanted = |tag| matches!(tag, b'Z' | b'S' | b'K' | b'E' | b'N');
+        let wanted = |tag| matches!(tag, b'Z' | b'C' | b'S' | b'K' | b'E' | b'N');
         self.incoming
             .scan(bytes, wanted, |tag, body| facts.on_received(tag, body));
     }

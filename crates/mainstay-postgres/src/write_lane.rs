@@ -7,7 +7,7 @@ use crate::run::fetch;
 use crate::session::{Flight, Link};
 use crate::sql;
 use crate::statements::{Prepared, refuse_unsendable};
-use crate::transaction::{COMPLETES, CommitAnswer, commit, opening_text};
+use crate::transaction::{CommitAnswer, commit, opening_text, was_aborted};
 use crate::wire::TransactionState;
 use mainstay_core::backend::{Begin, Call, Lane, Presumption, Want};
 use mainstay_core::error::Report;
@@ -45,7 +45,7 @@ impl Link {
         };
         if outcome.is_err() {
             self.settle_refusal(call).await;
-            // `SELECT;COMMIT` stops at the first of the two in an aborted transaction.
+            // A COMMIT that was not sent leaves it open.
             if self.log.state() != TransactionState::Idle && !self.is_ended() {
                 self.roll_back_quietly(call).await;
             }
@@ -85,14 +85,14 @@ impl Link {
         self.refuse_late(call.deadline)?;
         // With COMMIT on its way behind them, whatever is lost is a lost COMMIT.
         let index = statements.len() as u64 + 1;
-        let leg = Leg {
-            completes: COMPLETES,
+        let mut leg = Leg {
             index,
             ..self.leg(Phase::Commit)
         };
         let (begun, running, committed) = {
             let mut usage = self.usage(); // nobody else sends in between
-            let opening = self.opening(&mut usage, begin, Lane::Write);
+            let (opening, before) = self.opening(&mut usage, begin, Lane::Write);
+            leg.index += before;
             let opening = opening_text(opening, limit);
             let begun = launch(async move { self.client.batch_execute(&opening).await });
             let running: Vec<_> = statements
@@ -110,7 +110,7 @@ impl Link {
                     ))
                 })
                 .collect();
-            (begun, running, launch(commit(Arc::clone(&self.client))))
+            (begun, running, launch(commit(&self.client, &self.log)))
         };
         let begun = self.answer(leg, call.deadline, begun.landed()).await;
         let mut affected = Vec::with_capacity(running.len());
@@ -121,8 +121,7 @@ impl Link {
                 Err(error) => drop(first_error.get_or_insert(error)),
             }
         }
-        let committed = async { committed.landed().await.or_lost() };
-        let committed = self.answer(leg, call.deadline, committed).await;
+        let committed = self.answer(leg, call.deadline, committed.landed()).await;
         self.judge_batch(leg, begun, first_error, affected, committed)
     }
 
@@ -148,13 +147,11 @@ impl Link {
         if let Some(error) = first_error {
             return Err(error);
         }
-        let answer = committed?;
-        if answer.is_committed() {
-            return Ok(affected);
-        }
-        Err(match answer.into_error() {
-            Some(error) => self.judge(leg, error),
-            None => self.unanswered_commit(),
+        Err(match committed? {
+            CommitAnswer::Committed => return Ok(affected),
+            CommitAnswer::RolledBack => was_aborted(),
+            CommitAnswer::Refused(error) => self.judge(leg, error),
+            CommitAnswer::Nothing => self.unanswered_commit(),
         })
     }
 

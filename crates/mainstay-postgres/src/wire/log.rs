@@ -70,6 +70,8 @@ pub(super) struct Facts {
     asks: bool,
     /// `CommandComplete` messages since the last `ReadyForQuery`.
     completes: u32,
+    /// Whether the command that was reported complete last is ROLLBACK.
+    rolled_back: bool,
     /// Whether any message has come since the last `ReadyForQuery`.
     spoken: bool,
     /// Errors received.
@@ -163,6 +165,11 @@ impl Log {
     /// How many commands the server has reported complete since it was last ready.
     pub(crate) fn completes(&self) -> u32 {
         self.facts().completes
+    }
+
+    /// Whether the command that the server reported complete last is ROLLBACK.
+    pub(crate) fn has_rolled_back(&self) -> bool {
+        self.facts().rolled_back
     }
 
     /// How many errors the server has reported so far.
@@ -302,7 +309,10 @@ impl Facts {
                     _ => TransactionState::Idle,
                 });
             }
-            b'C' => self.completes = self.completes.saturating_add(1),
+            b'C' => {
+                self.completes = self.completes.saturating_add(1);
+                self.rolled_back = body == b"ROLLBACK\0";
+            }
             // The Sync behind the request was read as part of the data, and thrown away.
             b'G' => self.requests = self.requests.saturating_sub(1),
             b'S' => {

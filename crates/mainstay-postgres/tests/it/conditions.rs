@@ -7,7 +7,7 @@ use crate::failure_table::{
     Condition as Row, IN_A_SESSION, Moment, assert_none, conditions, difference,
 };
 use crate::fixture::*;
-use crate::scripted::{ALL, At, Script, Server, Then, UNTIL_COMMITTED, UNTIL_SELECT};
+use crate::scripted::{ALL, At, Script, Server, Then, UNTIL_COMMITTED};
 use crate::scripted::{complaint, message};
 use crate::sqlstates::{backend_of, provoke, until_broken};
 use mainstay_core::backend::{Backend, Call, Condition, Lane};
@@ -178,6 +178,11 @@ async fn after_write(
         }
         "reset" => (nothing, Then::Reset),
         "half a message and eof" => (b"C\0\0\0\x0fINS".to_vec(), Then::HangUp),
+        // The first word about COMMIT is the whole, so it says something else.
+        "caller's deadline while the server speaks" if moment == Moment::Commit => {
+            let notice = complaint(b'N', "NOTICE", "00000", "Scripted");
+            (notice, Then::Silence)
+        }
         name if name.starts_with("caller's deadline") => (nothing, Then::Silence),
         // An answer to COPY, for which nobody has asked, and a type that there is not.
         "message out of place" => (message(b'G', &[0, 0, 0]), Then::Ready),
@@ -194,11 +199,9 @@ async fn after_write(
         _ => (0, IMPATIENT),
     };
     let (at, after) = match moment {
-        Moment::Commit if then == Then::Silence => (At::Query("SELECT;COMMIT"), speaks),
-        Moment::Commit if name.ends_with("complete") => {
-            (At::Query("SELECT;COMMIT"), UNTIL_COMMITTED)
-        }
-        Moment::Commit => (At::Query("SELECT;COMMIT"), UNTIL_SELECT),
+        Moment::Commit if then == Then::Silence => (At::Query("COMMIT"), 0),
+        Moment::Commit if name.ends_with("complete") => (At::Query("COMMIT"), UNTIL_COMMITTED),
+        Moment::Commit => (At::Query("COMMIT"), 0),
         _ if then == Then::Silence => (At::ExecuteAgain, speaks),
         _ => (At::Execute, 0),
     };

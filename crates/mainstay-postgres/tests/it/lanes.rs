@@ -284,6 +284,15 @@ async fn inside_a_read_only_transaction_a_write_is_the_callers_mistake() {
         1
     );
     conn.commit(write()).await.unwrap();
+    // It has gone over to the write lane, in the same flight, and comes back as any other.
+    assert_eq!(
+        (conn.lane(), conn.condition()),
+        (Lane::Write, Condition::Clean)
+    );
+    let error = execute(&conn, "insert into t values (2)", read())
+        .await
+        .unwrap_err();
+    assert!(error.is_refused_by_read_lane(), "{error:?}");
     assert_eq!(
         (conn.lane(), conn.condition()),
         (Lane::Read, Condition::Clean)

@@ -36,7 +36,7 @@ pub(crate) enum At {
     ExecuteAgain,
     /// The same behind BEGIN, in one request.
     First,
-    /// A text that begins like this is run: `BEGIN`, `SELECT;COMMIT`, `ROLLBACK`.
+    /// A text that begins like this is run: `BEGIN`, `COMMIT`, `ROLLBACK`.
     Query(&'static str),
 }
 
@@ -69,12 +69,11 @@ pub(crate) struct Script {
 /// The whole of a usual answer.
 pub(crate) const ALL: usize = usize::MAX;
 
-/// `SELECT;COMMIT` is answered by the description and the row of `SELECT`, then two completions.
 /// BEGIN is parsed, bound and complete before the statement behind it has its turn.
 pub(crate) const UNTIL_BEGUN: usize = 3;
 
-pub(crate) const UNTIL_SELECT: usize = 3;
-pub(crate) const UNTIL_COMMITTED: usize = 4;
+/// COMMIT is answered by its completion.
+pub(crate) const UNTIL_COMMITTED: usize = 1;
 
 /// A message of the protocol.
 pub(crate) fn message(tag: u8, body: &[u8]) -> Vec<u8> {
@@ -279,7 +278,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
         let has = |tag: u8| request.tags.contains(&tag);
         let text = &*request.text;
         match text {
-            _ if has(b'P') && has(b'E') => {
+            _ if has(b'P') && request.tags.iter().filter(|&&tag| tag == b'E').count() == 2 => {
                 let begun = [message(b'1', b""), message(b'2', b""), done("BEGIN")];
                 let executed = [message(b'2', b""), done("UPDATE 1")];
                 (Some(At::First), [&begun[..], &executed].concat(), b'T')
@@ -304,14 +303,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
             _ if has(b'C') => (None, vec![message(b'3', b"")], self.state),
             "" => (None, Vec::new(), self.state),
             _ if text.starts_with("BEGIN") => (Some(At::Query("BEGIN")), vec![done("BEGIN")], b'T'),
-            _ if text.starts_with("SELECT;COMMIT") => {
-                let select = [
-                    message(b'T', &[0, 0]),
-                    message(b'D', &[0, 0]),
-                    done("SELECT 1"),
-                ];
-                let answer = [&select[..], &[done("COMMIT")]].concat();
-                (Some(At::Query("SELECT;COMMIT")), answer, b'I')
+            _ if text.starts_with("COMMIT") => {
+                // A transaction that was aborted is rolled back instead.
+                let tag = if self.state == b'E' {
+                    "ROLLBACK"
+                } else {
+                    "COMMIT"
+                };
+                (Some(At::Query("COMMIT")), vec![done(tag)], b'I')
             }
             _ => (Some(At::Query("ROLLBACK")), vec![done("ROLLBACK")], b'I'),
         }

@@ -2,7 +2,7 @@
 
 use crate::failure_table::{Code, IN_A_SESSION, Moment, assert_none, codes, difference};
 use crate::fixture::*;
-use crate::scripted::{ALL, At, Script, Server, Then, UNTIL_COMMITTED, UNTIL_SELECT, complaint};
+use crate::scripted::{ALL, At, Script, Server, Then, UNTIL_COMMITTED, complaint};
 use mainstay_core::Error;
 use mainstay_core::backend::{Backend, Condition, Lane};
 use mainstay_core::config::PostgresTarget;
@@ -62,9 +62,9 @@ impl Code {
             Moment::Connecting => (At::Startup, 0),
             Moment::BeforeWrite => (At::Execute, ALL),
             Moment::Commit if self.name.ends_with("after_commandcomplete") => {
-                (At::Query("SELECT;COMMIT"), UNTIL_COMMITTED)
+                (At::Query("COMMIT"), UNTIL_COMMITTED)
             }
-            Moment::Commit => (At::Query("SELECT;COMMIT"), UNTIL_SELECT),
+            Moment::Commit => (At::Query("COMMIT"), 0),
             _ => (At::Execute, 0),
         };
         Script {

@@ -188,3 +188,57 @@ async fn two_statements_of_one_transaction_travel_together() {
     conn.commit(write()).await.unwrap();
     assert_eq!(home.sql("select count(*) from t").await, "3");
 }
+
+/// Whether a transaction may write, and whether its session's next one may by default.
+async fn access_modes(conn: &Conn, begin: Begin) -> (Value, Value) {
+    conn.begin(begin, write()).await.unwrap();
+    let show = |name| statement("select current_setting($1)", (name,));
+    let mut modes = Vec::new();
+    for name in ["transaction_read_only", "default_transaction_read_only"] {
+        let want = mainstay_core::backend::Want::Rows(1);
+        let mut reply = conn.run(&show(name), want, write()).await.unwrap();
+        modes.push(reply.rows.remove(0).into_values().remove(0));
+    }
+    conn.commit(write()).await.unwrap();
+    (modes.remove(0), modes.remove(0))
+}
+
+#[tokio::test]
+async fn a_transaction_writes_or_does_not_whatever_lane_its_session_was_on() {
+    let home = Home::new().await;
+    let (on, off) = (Value::Text("on".into()), Value::Text("off".into()));
+    let reads = Begin {
+        isolation: None,
+        read_only: true,
+    };
+    for conn in [home.reader().await, home.writer().await] {
+        for _ in 0..2 {
+            let modes = access_modes(&conn, begin()).await;
+            assert_eq!(modes, (off.clone(), off.clone()));
+            assert_eq!(access_modes(&conn, reads).await.0, on);
+            fetch(&conn, "select 1", (), read()).await.unwrap();
+            assert_eq!(access_modes(&conn, reads).await, (on.clone(), on.clone()));
+            assert_eq!(conn.condition(), Condition::Clean);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_role_that_does_not_write_by_default_writes_in_a_transaction_that_asks_for_it() {
+    // With one connection the lane is no setting of the session, so the role's own stays in force.
+    let home = Home::with(|config| config.connection_limit = 1).await;
+    home.sql("create table t (id int)").await;
+    home.sql(&format!(
+        "alter database {} set default_transaction_read_only = on",
+        home.database.name()
+    ))
+    .await;
+    let conn = home.writer().await;
+    for _ in 0..2 {
+        conn.begin(begin(), write()).await.unwrap();
+        execute(&conn, "insert into t values (1)", write())
+            .await
+            .unwrap();
+        conn.commit(write()).await.unwrap();
+    }
+}

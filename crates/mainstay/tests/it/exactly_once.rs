@@ -11,8 +11,8 @@ use tokio::sync::oneshot;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// `SELECT;COMMIT` as the driver sends it: a letter, a length, the text, a NUL.
-const COMMIT_BYTES: u64 = 1 + 4 + 14;
+/// COMMIT as the driver sends it: a letter, a length, the text, a NUL.
+const COMMIT_BYTES: u64 = 1 + 4 + 7;
 
 /// A database with a table `log`, a way to it that fails on command, and one that does not.
 struct Bed {
