@@ -18,7 +18,7 @@ use crate::ledger::Offer;
 use crate::lender::{Kept, Lender};
 use crate::observer::Event;
 use crate::place::Place;
-use crate::waiters::{Answer, Grant, Request, Ticket, Use};
+use crate::waiters::{Answer, Caller, Grant, Request, Ticket, Use};
 
 type GrantOf<K> = Grant<Kept<K>>;
 type AnswerOf<K> = Answer<Kept<K>, <K as Connector>::Error>;
@@ -31,6 +31,14 @@ pub(crate) trait Hold<K: Connector>: Sized + Send {
 
     fn hold(lender: &Arc<Lender<K>>, grant: GrantOf<K>, by: &Request, now: Instant) -> Self;
 
+    /// Takes what is there for the taking.
+    fn take_quickly(
+        lender: &Arc<Lender<K>>,
+        by: Caller,
+        task: Option<task::Id>,
+        now: Instant,
+    ) -> Option<Self>;
+
     /// Looks once more at a connection that nobody waited for: a server that went away has often
     /// been noticed by then, and noticing costs nothing.
     fn is_fit(&self) -> bool;
@@ -42,8 +50,19 @@ pub(crate) trait Hold<K: Connector>: Sized + Send {
 impl<K: Connector> Hold<K> for Lease<K> {
     const USE: Use = Use::Exclusive;
 
-    fn hold(lender: &Arc<Lender<K>>, grant: GrantOf<K>, by: &Request, now: Instant) -> Self {
-        Self::new(lender.claim(grant.index), grant, by.site, now)
+    fn hold(lender: &Arc<Lender<K>>, grant: GrantOf<K>, _: &Request, _: Instant) -> Self {
+        Self::new(lender, grant)
+    }
+
+    #[inline(always)]
+    fn take_quickly(
+        lender: &Arc<Lender<K>>,
+        by: Caller,
+        task: Option<task::Id>,
+        now: Instant,
+    ) -> Option<Self> {
+        let grant = lender.ledger().lend_quickly(now, by, task)?;
+        Some(Self::new(lender, grant))
     }
 
     fn is_fit(&self) -> bool {
@@ -62,6 +81,15 @@ impl<K: Connector> Hold<K> for Place<K> {
         Self::new(lender, grant, by.site, now)
     }
 
+    fn take_quickly(
+        _: &Arc<Lender<K>>,
+        _: Caller,
+        _: Option<task::Id>,
+        _: Instant,
+    ) -> Option<Self> {
+        None
+    }
+
     fn is_fit(&self) -> bool {
         // Unanswered statements of others look dirty.
         self.condition() != Condition::Broken
@@ -72,52 +100,69 @@ impl<K: Connector> Hold<K> for Place<K> {
     }
 }
 
-/// Waits for a connection, or a place on one, until the deadline of the request, which is made when
-/// the time is known.
+/// Waits for a connection, or a place on one, until the deadline of the request, which is made only
+/// for those who do not get one at once.
 ///
 /// A block and not an `async fn`, which would move its arguments once more on the first poll.
 #[expect(clippy::manual_async_fn, reason = "measured: one move less")]
 pub(crate) fn acquire<K: Connector, H: Hold<K>, R: FnOnce(Instant) -> Request + Send>(
     lender: &Arc<Lender<K>>,
+    by: Caller,
     request: R,
 ) -> impl Future<Output = Result<H, ErrorOf<K>>> + Send + use<'_, K, H, R> {
     async move {
         let mut now = Instant::now();
+        let task = task::try_id();
+        if let Some(held) = H::take_quickly(lender, by, task, now) {
+            if held.is_fit() {
+                lender.report(|| Event::Waited(Duration::ZERO));
+                return Ok(held);
+            }
+            // It had died while it was idle; there is the next one, or the queue.
+            held.reject();
+            now = Instant::now();
+        }
         if !lender.has_runtime() {
-            return Err(lender
-                .ledger()
-                .explain(now, Cause::NoRuntime, Duration::ZERO));
+            let ledger = lender.ledger();
+            return Err(ledger.explain(now, Cause::NoRuntime, Duration::ZERO));
         }
         let mut request = request(now);
         request.wanted = H::USE;
-        request.task = task::try_id();
-        loop {
-            let asked = poll_fn(|context| {
-                Poll::Ready(lender.visit_at(now, |ledger, now, orders| {
-                    ledger.request(now, &request, context.waker(), orders)
-                }))
-            });
-            let offer = asked.await;
-            match offer {
-                Offer::Lend(grant) => {
-                    let held = H::hold(lender, grant, &request, now);
-                    if held.is_fit() {
-                        lender.report(|| Event::Waited(Duration::ZERO));
-                        return Ok(held);
-                    }
-                    // That one had died while it was idle; there is the next one, or the queue.
-                    held.reject();
-                    now = Instant::now();
+        request.task = task;
+        ask(lender, request, now).await
+    }
+}
+
+/// Asks the ledger, again and again while it lends what turns out to be dead.
+async fn ask<K: Connector, H: Hold<K>>(
+    lender: &Arc<Lender<K>>,
+    request: Request,
+    mut now: Instant,
+) -> Result<H, ErrorOf<K>> {
+    loop {
+        let asked = poll_fn(|context| {
+            Poll::Ready(lender.visit_at(now, |ledger, now, orders| {
+                ledger.request(now, &request, context.waker(), orders)
+            }))
+        });
+        match asked.await {
+            Offer::Lend(grant) => {
+                let held = H::hold(lender, grant, &request, now);
+                if held.is_fit() {
+                    lender.report(|| Event::Waited(Duration::ZERO));
+                    return Ok(held);
                 }
-                Offer::Queue(ticket) => {
-                    let turn = Turn {
-                        lender,
-                        ticket: Some(ticket),
-                    };
-                    return wait(turn, &request, now).await;
-                }
-                Offer::Refuse(error) => return Err(*error),
+                held.reject();
+                now = Instant::now();
             }
+            Offer::Queue(ticket) => {
+                let turn = Turn {
+                    lender,
+                    ticket: Some(ticket),
+                };
+                return wait(turn, &request, now).await;
+            }
+            Offer::Refuse(error) => return Err(*error),
         }
     }
 }
@@ -146,22 +191,25 @@ async fn wait<K: Connector, H: Hold<K>>(
     begun: Instant,
 ) -> Result<H, ErrorOf<K>> {
     let mut timer = pin!(sleep_until(request.deadline));
+    // Who has just joined left a waker, and an answer that came since then has used it.
+    let mut joined = true;
     let answer = poll_fn(|context| {
-        if let Poll::Ready(answer) = turn.poll(context) {
+        if !std::mem::take(&mut joined)
+            && let Poll::Ready(answer) = turn.poll(context)
+        {
             return Poll::Ready(Ok(answer));
         }
         timer.as_mut().poll(context).map(Err)
     })
     .await;
     let lender = turn.lender;
+    if let Ok(Answer::Lent(grant, at)) = answer {
+        return Ok(accept(lender, grant, request, begun, at));
+    }
     let now = Instant::now();
     let waited = now.saturating_duration_since(begun);
     let cause = match answer.or_else(|()| turn.time_out(waited)) {
-        Ok(Answer::Lent(grant)) => {
-            let held = H::hold(lender, grant, request, now);
-            lender.report(|| Event::Waited(waited));
-            return Ok(held);
-        }
+        Ok(Answer::Lent(grant, at)) => return Ok(accept(lender, grant, request, begun, at)),
         Ok(Answer::Refused(error)) => Cause::Refused(error),
         Ok(Answer::Closed) => Cause::Closed,
         Ok(Answer::Shed(reason)) => Cause::Shed(reason),
@@ -172,6 +220,19 @@ async fn wait<K: Connector, H: Hold<K>>(
     };
     let ledger = lender.ledger();
     Err(ledger.explain(now, cause, waited))
+}
+
+/// Takes what was handed over at this instant: there the wait ended, and the holding began.
+fn accept<K: Connector, H: Hold<K>>(
+    lender: &Arc<Lender<K>>,
+    grant: GrantOf<K>,
+    request: &Request,
+    begun: Instant,
+    at: Instant,
+) -> H {
+    let held = H::hold(lender, grant, request, at);
+    lender.report(|| Event::Waited(at.saturating_duration_since(begun)));
+    held
 }
 
 /// A turn in the queue, left when it is dropped.

@@ -44,7 +44,7 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
         let random = &mut self.random;
         for slot in self.slots.occupied_mut() {
             let end = now + over.mul_f64(random.f64());
-            slot.expires = Some(slot.expires.map_or(end, |earlier| earlier.min(end)));
+            slot.end_by(end);
         }
         orders.push(Order::Upkeep);
     }

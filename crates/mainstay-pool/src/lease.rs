@@ -12,9 +12,9 @@ use tokio::time::Instant;
 
 use crate::connector::{CloseReason, Condition, Connector, Tag};
 use crate::errands;
-use crate::lender::{Claim, Kept, LedgerOf, OrdersOf, SOLE};
+use crate::lender::{Claim, Kept, LedgerOf, Lender, OrdersOf, SOLE};
 use crate::observer::Event;
-use crate::slots::Phase;
+use crate::slots::{Held, Phase};
 use crate::waiters::Grant;
 
 const PRESENT: &str = "a lease has its connection until it is consumed";
@@ -23,26 +23,15 @@ const PRESENT: &str = "a lease has its connection until it is consumed";
 pub struct Lease<K: Connector> {
     /// `None` only while the lease is being consumed.
     connection: Option<Kept<K>>,
+    /// All else that is known of a lease stands in its slot: leases are moved about a lot.
     claim: Claim<K>,
-    since: Instant,
-    site: &'static Location<'static>,
-    /// Of the slot; nobody else changes it meanwhile.
-    tag: Tag,
 }
 
 impl<K: Connector> Lease<K> {
-    pub(crate) fn new(
-        claim: Claim<K>,
-        grant: Grant<Kept<K>>,
-        site: &'static Location<'static>,
-        since: Instant,
-    ) -> Self {
+    pub(crate) fn new(lender: &Arc<Lender<K>>, grant: Grant<Kept<K>>) -> Self {
         Self {
             connection: Some(grant.connection),
-            claim,
-            since,
-            site,
-            tag: grant.tag,
+            claim: lender.claim(grant.index),
         }
     }
 
@@ -94,7 +83,7 @@ impl<K: Connector> Lease<K> {
             ledger.settle(now, orders);
             held
         });
-        self.tell_held(held);
+        self.tell(held);
         let closing = lender.spawn(errands::close(claim, connection, CloseReason::Requested));
         drop(self);
         if let Some(closing) = closing
@@ -107,10 +96,6 @@ impl<K: Connector> Lease<K> {
 
     /// Remembers a setting that this connection has from now on, for callers that prefer it.
     pub fn set_tag(&mut self, tag: Tag) {
-        if tag == self.tag {
-            return;
-        }
-        self.tag = tag;
         self.claim
             .lender
             .ledger()
@@ -122,19 +107,22 @@ impl<K: Connector> Lease<K> {
     /// The setting this connection was last used with.
     #[must_use]
     pub fn tag(&self) -> Tag {
-        self.tag
+        let ledger = self.claim.lender.ledger();
+        ledger.slots.slot(self.claim.index).tag
     }
 
     /// Where this lease was acquired.
     #[must_use]
     pub fn site(&self) -> &'static Location<'static> {
-        self.site
+        let ledger = self.claim.lender.ledger();
+        ledger.slots.slot(self.claim.index).site
     }
 
     /// How long this lease has been held.
     #[must_use]
     pub fn held(&self) -> Duration {
-        self.since.elapsed()
+        let ledger = self.claim.lender.ledger();
+        ledger.slots.slot(self.claim.index).since.elapsed()
     }
 
     /// The generation of the pool in which this connection was opened.
@@ -179,14 +167,13 @@ impl<K: Connector> Lease<K> {
 
     fn finish(
         &mut self,
-        visit: impl FnOnce(&mut LedgerOf<K>, usize, Instant, &mut OrdersOf<K>) -> Duration,
+        visit: impl FnOnce(&mut LedgerOf<K>, usize, Instant, &mut OrdersOf<K>) -> Held,
     ) {
         let held = self.claim.settle(visit);
-        self.tell_held(held);
+        self.tell(held);
     }
 
-    fn tell_held(&self, held: Duration) {
-        let site = self.site;
+    fn tell(&self, Held { held, site }: Held) {
         self.claim.lender.report(|| Event::Held { held, site });
     }
 }
@@ -200,10 +187,26 @@ impl<K: Connector> Drop for Lease<K> {
         let connector = &self.claim.lender.connector;
         let condition = connector.condition(&connection);
         let tag = connector.tag(&connection);
-        self.finish(|ledger, index, now, orders| {
+        let now = Instant::now();
+        self.claim.release();
+        let (lender, index) = (&self.claim.lender, self.claim.index);
+        let mut ledger = lender.ledger();
+        let connection = if condition == Condition::Clean {
+            match ledger.rest_quickly(now, index, connection, tag) {
+                Ok(held) => {
+                    drop(ledger);
+                    return self.tell(held);
+                }
+                Err(connection) => connection,
+            }
+        } else {
+            connection
+        };
+        let held = lender.visit_in(ledger, now, move |ledger, now, orders| {
             ledger.slots.note_tag(index, tag);
             ledger.give_back(now, index, connection, condition, orders)
         });
+        self.tell(held);
     }
 }
 

@@ -7,7 +7,6 @@
 //! checked) as would serve all who wait, or no more can be brought under way. Opening and checking belong to
 //! tasks, never to a caller: whatever arrives goes to the oldest waiter.
 
-use std::panic::Location;
 use std::task::Waker;
 use std::time::Duration;
 
@@ -20,7 +19,7 @@ use crate::opening::{Failing, Failure};
 use crate::orders::{Order, Orders};
 use crate::settings::Settings;
 use crate::shed::Shedder;
-use crate::slots::{Phase, Slot, Slots};
+use crate::slots::{Held, Phase, Slot, Slots};
 use crate::status::Totals;
 use crate::waiters::{Answer, Grant, Key, Request, Ticket, Use, Waiters};
 
@@ -40,6 +39,9 @@ pub(crate) struct Ledger<C, E> {
     pub(crate) started: bool,
     /// Connections that a warm-up under way wants open, even if the minimum is smaller.
     pub(crate) warm_target: usize,
+    /// Whether the quick ways may be taken: what [`is_calm`](Self::is_calm) said at the end of the
+    /// last visit. Whatever may make it untrue outside of a visit says so here.
+    pub(crate) calm: bool,
     /// Futures that wait for a change of the counts.
     pub(crate) watchers: usize,
     pub(crate) failing: Option<Failing<E>>,
@@ -79,6 +81,7 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
             closed: false,
             started: false,
             warm_target: 0,
+            calm: false,
             watchers: 0,
             failing: None,
             last_error: None,
@@ -127,7 +130,9 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
         }
         self.warn_of_nesting(request, orders);
         let ticket = self.waiters.join(now, *request, waker);
-        self.settle(now, orders);
+        if !self.slots.all_lent(self.settings.limit) {
+            self.settle(now, orders);
+        }
         if let Some(shedder) = &mut self.shedder {
             let at = shedder.on_join(now, self.waiters.waiting());
             self.wake_upkeep_by(at, orders);
@@ -162,7 +167,7 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
 
     /// A waiter leaves; what it was given meanwhile goes to the next one.
     pub(crate) fn leave(&mut self, now: Instant, ticket: &Ticket<C, E>, orders: &mut Orders<C>) {
-        let Some(Answer::Lent(grant)) = self.waiters.leave(ticket) else {
+        let Some(Answer::Lent(grant, _)) = self.waiters.leave(ticket) else {
             // Whoever was behind it may fit where it did not.
             self.seat_waiters(now, orders);
             return;
@@ -222,7 +227,7 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
         connection: C,
         condition: Condition,
         orders: &mut Orders<C>,
-    ) -> Duration {
+    ) -> Held {
         let held = self.end_lease(now, index, orders);
         self.put_back(now, index, connection, condition, orders);
         held
@@ -256,30 +261,23 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
     }
 
     /// A lease is over, wherever its connection goes. Says how long it was held.
-    pub(crate) fn end_lease(
-        &mut self,
-        now: Instant,
-        index: usize,
-        orders: &mut Orders<C>,
-    ) -> Duration {
+    pub(crate) fn end_lease(&mut self, now: Instant, index: usize, orders: &mut Orders<C>) -> Held {
         let slot = self.slots.slot_mut(index);
         if slot.on_cancel.is_some() {
             orders.forget(slot.on_cancel.take());
         }
-        let held = now.saturating_duration_since(slot.since);
-        if slot.stays {
-            return held;
+        let held = slot.held(now);
+        if !slot.stays {
+            let warned = slot.warned;
+            self.note_held(held, warned, orders);
         }
-        let (site, warned) = (slot.site, slot.warned);
-        self.note_held(held, site, warned, orders);
         held
     }
 
     /// A lease or a place was held for this long.
     pub(crate) fn note_held(
         &mut self,
-        held: Duration,
-        site: &'static Location<'static>,
+        Held { held, site }: Held,
         warned: bool,
         orders: &mut Orders<C>,
     ) {
@@ -293,11 +291,7 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
 
     fn note_lease(&mut self, now: Instant, index: usize, by: &Request, orders: &mut Orders<C>) {
         self.slots.set_task(index, by.task);
-        let slot = self.slots.slot_mut(index);
-        slot.site = by.site;
-        slot.warned = false;
-        slot.stays = false;
-        slot.nested = false;
+        self.slots.slot_mut(index).lend_to(by.site);
         self.totals.acquired += 1;
         self.watch_long_hold(now, orders);
     }
@@ -386,7 +380,7 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
             tag: self.slots.slot(index).tag,
             connection,
         };
-        orders.wake(self.waiters.answer(key, Answer::Lent(grant)));
+        orders.wake(self.waiters.answer(key, Answer::Lent(grant, now)));
     }
 
     /// Sends a connection to be closed; its slot counts until it is.

@@ -51,12 +51,12 @@ fn what_arrives_is_put_into_the_oldest_waiters_place() {
     assert_eq!(connects(&orders), [0], "the limit is one");
     ledger.connected(now, 0, 42, &mut orders);
     let answer = first.look(Waker::noop());
-    assert!(matches!(answer, Some(Answer::Lent(grant)) if grant.connection == 42));
+    assert!(matches!(answer, Some(Answer::Lent(grant, _)) if grant.connection == 42));
     assert!(second.look(Waker::noop()).is_none());
     ledger.give_back(now, 0, 42, Condition::Clean, &mut orders);
     assert!(matches!(
         second.look(Waker::noop()),
-        Some(Answer::Lent(grant)) if grant.connection == 42
+        Some(Answer::Lent(grant, _)) if grant.connection == 42
     ));
 }
 

@@ -102,9 +102,20 @@ impl<K: Connector> Lender<K> {
         now: Instant,
         visit: impl FnOnce(&mut LedgerOf<K>, Instant, &mut OrdersOf<K>) -> R,
     ) -> R {
+        self.visit_in(self.ledger(), now, visit)
+    }
+
+    /// The same for a caller that is there already. Kept apart: the quick ways need none of it.
+    #[inline(never)]
+    pub(crate) fn visit_in<R>(
+        self: &Arc<Self>,
+        mut ledger: MutexGuard<'_, LedgerOf<K>>,
+        now: Instant,
+        visit: impl FnOnce(&mut LedgerOf<K>, Instant, &mut OrdersOf<K>) -> R,
+    ) -> R {
         let mut orders = Orders::new();
-        let mut ledger = self.ledger();
         let result = visit(&mut ledger, now, &mut orders);
+        ledger.calm = ledger.is_calm();
         let watched = ledger.watchers > 0;
         drop(ledger);
         let (first, more) = orders.split();
@@ -151,7 +162,7 @@ impl<K: Connector> Lender<K> {
         Claim {
             lender: Arc::clone(self),
             index,
-            open: true,
+            duty: Duty::Due,
         }
     }
 
@@ -219,7 +230,16 @@ impl<K: Connector> Drop for Lender<K> {
 pub(crate) struct Claim<K: Connector> {
     pub(crate) lender: Arc<Lender<K>>,
     pub(crate) index: usize,
-    open: bool,
+    duty: Duty,
+}
+
+/// As wide as what it stands beside: leases are moved about, and a narrow field between wide ones
+/// makes each move wait for the one before.
+#[derive(Copy, Clone, PartialEq, Eq)]
+#[repr(usize)]
+enum Duty {
+    Due,
+    Done,
 }
 
 impl<K: Connector> Claim<K> {
@@ -237,27 +257,37 @@ impl<K: Connector> Claim<K> {
         now: Instant,
         visit: impl FnOnce(&mut LedgerOf<K>, usize, Instant, &mut OrdersOf<K>) -> R,
     ) -> R {
-        self.open = false;
+        self.duty = Duty::Done;
         let index = self.index;
         self.lender
             .visit_at(now, |ledger, now, orders| visit(ledger, index, now, orders))
     }
 
+    /// Leaves the accounting to the one who calls this.
+    pub(crate) fn release(&mut self) {
+        self.duty = Duty::Done;
+    }
+
+    #[cold]
+    fn forfeit(&mut self) {
+        self.settle(|ledger, index, now, orders| ledger.forfeit(now, index, orders));
+    }
+
     /// Leaves the accounting to another claim on the same slot.
     pub(crate) fn pass_on(&mut self) -> Self {
-        let open = std::mem::replace(&mut self.open, false);
+        let duty = std::mem::replace(&mut self.duty, Duty::Done);
         Self {
             lender: Arc::clone(&self.lender),
             index: self.index,
-            open,
+            duty,
         }
     }
 }
 
 impl<K: Connector> Drop for Claim<K> {
     fn drop(&mut self) {
-        if self.open {
-            self.settle(|ledger, index, now, orders| ledger.forfeit(now, index, orders));
+        if self.duty == Duty::Due {
+            self.forfeit();
         }
     }
 }

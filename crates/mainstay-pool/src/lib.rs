@@ -98,6 +98,7 @@ mod upkeep;
 
 mod builder;
 mod pool;
+mod quick;
 
 mod error;
 mod observer;

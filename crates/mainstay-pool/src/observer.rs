@@ -20,7 +20,8 @@ pub trait Observer: Send + Sync {
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Event {
-    /// A caller got a connection after waiting this long (zero if one was idle).
+    /// A caller got a connection after waiting this long (zero if one was idle). The wait ends when the
+    /// connection is handed over, and there the holding begins.
     Waited(Duration),
     /// A connection was opened in this time.
     Connected(Duration),

@@ -223,7 +223,10 @@ struct Watch<'a, K: Connector>(&'a Arc<Lender<K>>);
 
 impl<'a, K: Connector> Watch<'a, K> {
     fn new(lender: &'a Arc<Lender<K>>) -> Self {
-        lender.ledger().watchers += 1;
+        let mut ledger = lender.ledger();
+        ledger.watchers += 1;
+        ledger.calm = false;
+        drop(ledger);
         Self(lender)
     }
 

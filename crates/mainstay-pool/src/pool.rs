@@ -17,7 +17,7 @@ use crate::lender::Lender;
 use crate::place::Place;
 use crate::settings;
 use crate::status::{Holder, Status};
-use crate::waiters::Request;
+use crate::waiters::{Caller, Request};
 
 /// Owns the connections of one database and lends them. A cheap clone: all clones are one pool.
 ///
@@ -53,8 +53,13 @@ impl<K: Connector> Pool<K> {
         &self,
         deadline: Instant,
     ) -> impl Future<Output = Result<Lease<K>, AcquireError<K::Error>>> + Send + use<'_, K> {
-        let request = Request::until(deadline);
-        acquire::acquire(&self.lender, move |_| request)
+        let by = Caller {
+            prefer: None,
+            site: Location::caller(),
+        };
+        acquire::acquire(&self.lender, by, move |_| {
+            Request::until(deadline).site(by.site)
+        })
     }
 
     /// Like [`acquire`](Self::acquire), for a caller that has no deadline but a time it is willing to
@@ -72,9 +77,12 @@ impl<K: Connector> Pool<K> {
         &self,
         time: Duration,
     ) -> impl Future<Output = Result<Lease<K>, AcquireError<K::Error>>> + Send + use<'_, K> {
-        let (site, time) = (Location::caller(), settings::sane(time));
-        acquire::acquire(&self.lender, move |now| {
-            Request::until(now + time).site(site)
+        let by = Caller {
+            prefer: None,
+            site: Location::caller(),
+        };
+        acquire::acquire(&self.lender, by, move |now| {
+            Request::until(now + settings::sane(time)).site(by.site)
         })
     }
 
@@ -91,7 +99,7 @@ impl<K: Connector> Pool<K> {
         &self,
         request: Request,
     ) -> impl Future<Output = Result<Lease<K>, AcquireError<K::Error>>> + Send + use<'_, K> {
-        acquire::acquire(&self.lender, move |_| request)
+        acquire::acquire(&self.lender, request.caller(), move |_| request)
     }
 
     /// Waits for a place on a connection that others use at the same time, under the same rules as
@@ -110,7 +118,7 @@ impl<K: Connector> Pool<K> {
         &self,
         request: Request,
     ) -> impl Future<Output = Result<Place<K>, AcquireError<K::Error>>> + Send + use<'_, K> {
-        acquire::acquire(&self.lender, move |_| request)
+        acquire::acquire(&self.lender, request.caller(), move |_| request)
     }
 
     /// Takes an idle connection that needs no check, if there is one and nobody waits.

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use crate::connector::Condition;
 use crate::ledger::Ledger;
 use crate::orders::Orders;
-use crate::slots::{Phase, Seat, Slot};
+use crate::slots::{Held, Phase, Seat, Slot};
 use crate::waiters::{Answer, Grant, Key, Request, Use};
 
 impl<C: Clone, E: Clone> Ledger<C, E> {
@@ -84,8 +84,11 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
     }
 
     fn end_seat(&mut self, now: Instant, seat: Seat, orders: &mut Orders<C>) {
-        let held = now.saturating_duration_since(seat.since);
-        self.note_held(held, seat.site, seat.warned, orders);
+        let held = Held {
+            held: now.saturating_duration_since(seat.since),
+            site: seat.site,
+        };
+        self.note_held(held, seat.warned, orders);
         orders.forget(seat.on_cancel);
     }
 
@@ -104,7 +107,7 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
             return;
         };
         self.waiters.served(key);
-        orders.wake(self.waiters.answer(key, Answer::Lent(grant)));
+        orders.wake(self.waiters.answer(key, Answer::Lent(grant, now)));
         self.watch_long_hold(now, orders);
     }
 

@@ -15,16 +15,29 @@ use crate::orders::{Order, Orders};
 use crate::settings::Shedding;
 use crate::waiters::{Answer, Priority};
 
+/// Timers are no finer than this, so a hold that is shorter asks nobody for slack.
+const SHORTEST_HOLD: Duration = Duration::from_millis(1);
+
+/// The waits of those served in one interval, as far as the rule asks.
+#[derive(Copy, Clone, PartialEq, Eq)]
+enum Served {
+    Nobody,
+    /// All of them waited longer than the target.
+    Late,
+    /// The shortest wait was within the target.
+    Soon,
+}
+
 /// The memory of both rules.
 pub(crate) struct Shedder {
     rule: Shedding,
     /// When the present interval ends; `None` while nobody waits.
     ends: Option<Instant>,
-    /// The shortest wait of those served in the present interval.
-    shortest: Option<Duration>,
+    /// What the waits of those served in the present interval were like.
+    served: Served,
     standing: bool,
-    /// A running estimate of the nanoseconds that 95 of 100 leases are held for at most. Plain
-    /// numbers, because every return of a lease moves it.
+    /// A running estimate of the nanoseconds that 95 of 100 leases are held for at most; 0 while all
+    /// are held shortly. A plain number, because every return of a lease moves it.
     usual_hold: u64,
 }
 
@@ -33,7 +46,7 @@ impl Shedder {
         Self {
             rule,
             ends: None,
-            shortest: None,
+            served: Served::Nobody,
             standing: false,
             usual_hold: 0,
         }
@@ -41,7 +54,12 @@ impl Shedder {
 
     /// Moves the estimate a small step up or down, 19 times as far up: it rests at the 95th percentile.
     pub(crate) fn on_held(&mut self, held: Duration) {
-        let held = u64::try_from(held.as_nanos()).unwrap_or(u64::MAX);
+        if self.usual_hold == 0 && held < SHORTEST_HOLD {
+            return;
+        }
+        // Not `as_nanos`, whose 128 bits are felt here.
+        let seconds = held.as_secs().saturating_mul(1_000_000_000);
+        let held = seconds.saturating_add(u64::from(held.subsec_nanos()));
         let step = self.usual_hold.max(1_000_000) / 20;
         self.usual_hold = if held > self.usual_hold {
             self.usual_hold.saturating_add(step)
@@ -64,24 +82,38 @@ impl Shedder {
     }
 
     /// Nobody waits, so nothing stands.
-    fn on_empty(&mut self) {
-        if self.ends.take().is_some() {
-            (self.shortest, self.standing) = (None, false);
+    pub(crate) fn on_empty(&mut self) {
+        if self.ends.is_some() {
+            self.ends = None;
+            (self.served, self.standing) = (Served::Nobody, false);
         }
     }
 
-    /// Looks at the queue and says whether it stands. `wait` is the longest wait; `serving` if the
-    /// one that waits longest is about to be served.
-    fn look(&mut self, now: Instant, wait: Duration, serving: bool) -> bool {
+    /// Looks at the queue and says whether it stands. `oldest` is since when the one that waits longest
+    /// does; `serving` if that one is about to be served.
+    fn look(&mut self, now: Instant, oldest: Instant, serving: bool) -> bool {
         let ends = *self.ends.get_or_insert(now + self.rule.interval);
-        if now >= ends {
-            // Nobody was served in the whole interval: then the longest wait is also the shortest.
-            self.standing = self.shortest.unwrap_or(wait) > self.rule.target;
+        let is_over = now >= ends;
+        if !is_over && (self.served == Served::Soon || !serving) {
+            // Nothing that is seen now can change what will be said at the end.
+            return self.standing;
+        }
+        let late = now > oldest + self.rule.target;
+        if is_over {
+            self.standing = match self.served {
+                // Then the longest wait is also the shortest.
+                Served::Nobody => late,
+                Served::Late => true,
+                Served::Soon => false,
+            };
             self.ends = Some(now + self.rule.interval);
-            self.shortest = None;
+            self.served = Served::Nobody;
         }
         if serving {
-            self.shortest = Some(self.shortest.map_or(wait, |shortest| shortest.min(wait)));
+            self.served = match self.served {
+                Served::Nobody | Served::Late if late => Served::Late,
+                _ => Served::Soon,
+            };
         }
         self.standing
     }
@@ -105,8 +137,10 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
         let Some(shedder) = &mut self.shedder else {
             return;
         };
-        let wait = self.waiters.longest_wait(now);
-        let standing = shedder.look(now, wait, serving);
+        let Some(oldest) = self.waiters.oldest_since() else {
+            return;
+        };
+        let standing = shedder.look(now, oldest, serving);
         let target = shedder.rule.target;
         let usual_hold = Duration::from_nanos(shedder.usual_hold);
         let usual = now + usual_hold;

@@ -1,5 +1,5 @@
 //! Why slots: capacity is lost when a connection exists that nobody counts. Every connection, from
-//! the first attempt to open it until the other side has let go, owns a slot; one function, `shift`,
+//! the first attempt to open it until the other side has let go, owns a slot; one function, `turn`,
 //! moves a slot between phases and keeps the counts, so the counts always add up.
 
 use std::collections::VecDeque;
@@ -10,6 +10,7 @@ use tokio::task;
 use tokio::time::Instant;
 
 use crate::connector::Tag;
+use crate::waiters::{Caller, Grant};
 
 /// Called when a lease must end: the pool is closing and its grace is over.
 pub(crate) type CancelHook = Box<dyn FnOnce() + Send>;
@@ -35,6 +36,13 @@ pub(crate) enum Phase {
     Closing,
 }
 
+/// What is said of a lease that is over.
+#[derive(Copy, Clone)]
+pub(crate) struct Held {
+    pub(crate) held: Duration,
+    pub(crate) site: &'static Location<'static>,
+}
+
 /// One user of a shared connection.
 pub(crate) struct Seat {
     pub(crate) number: u64,
@@ -56,8 +64,8 @@ pub(crate) struct Slot<C> {
     pub(crate) since: Instant,
     /// When the connection was last known to answer, if that was after the phase began.
     pub(crate) proven: Instant,
-    /// Until when it may be lent without a check; set when it becomes idle, because comparing is
-    /// cheaper than subtracting and happens on every acquire.
+    /// Until when it may be lent without a check, at most to its end; set when it becomes idle,
+    /// because comparing is cheaper than subtracting and happens on every acquire.
     pub(crate) fresh_until: Instant,
     /// Since when it was idle before it was taken out of the stack for a keep-alive check.
     pub(crate) rested: Option<Instant>,
@@ -97,6 +105,54 @@ impl<C> Slot<C> {
         !self.suspect && now < self.fresh_until
     }
 
+    /// Whether nothing is to be done about it when it comes back clean, except that it becomes idle.
+    #[inline]
+    pub(crate) fn is_plain(&self, now: Instant) -> bool {
+        debug_assert!(self.rested.is_none(), "what is lent does not rest");
+        let marked = self.superseded | self.warned | self.stays;
+        let lives = self.expires.is_none_or(|end| now < end);
+        !marked && lives && self.on_cancel.is_none()
+    }
+
+    /// How long the lease has been held, and where it was taken.
+    #[inline]
+    pub(crate) fn held(&self, now: Instant) -> Held {
+        Held {
+            held: now.saturating_duration_since(self.since),
+            site: self.site,
+        }
+    }
+
+    /// Ends its life at this instant, if it would have lived longer.
+    pub(crate) fn end_by(&mut self, end: Instant) {
+        self.expires = Some(self.expires.map_or(end, |earlier| earlier.min(end)));
+        self.fresh_until = self.fresh_until.min(end);
+    }
+
+    /// For the length of the window it needs no check.
+    #[inline]
+    fn stay_fresh(&mut self, now: Instant, window: Duration) {
+        let until = now + window;
+        self.fresh_until = self.expires.map_or(until, |end| end.min(until));
+    }
+
+    /// The only place where a phase changes. Says which one it was.
+    #[inline]
+    fn turn(&mut self, to: Phase, now: Instant, counts: &mut [usize; 8]) -> Phase {
+        let from = std::mem::replace(&mut self.phase, to);
+        counts[from as usize] -= 1;
+        counts[to as usize] += 1;
+        self.since = now;
+        from
+    }
+
+    /// Notes whose lease begins.
+    #[inline]
+    pub(crate) fn lend_to(&mut self, site: &'static Location<'static>) {
+        self.site = site;
+        (self.warned, self.stays, self.nested) = (false, false, false);
+    }
+
     /// Where among the places the one with this number is.
     pub(crate) fn position(&self, seat: u64) -> Option<usize> {
         self.seats
@@ -120,6 +176,7 @@ pub(crate) struct Slots<C> {
     shared: Vec<usize>,
     /// By slot, the task of the present or last lease; apart, because it is searched.
     tasks: Vec<Option<task::Id>>,
+    /// How many slots are in each phase.
     counts: [usize; 8],
     serial: u64,
 }
@@ -149,6 +206,12 @@ impl<C> Slots<C> {
     /// Connections that are of use now or soon: all but those being closed.
     pub(crate) fn live(&self) -> usize {
         self.in_use() - self.count(Phase::Closing)
+    }
+
+    /// Whether nothing can be had before somebody gives it back: the limit is reached, and nobody
+    /// shares.
+    pub(crate) fn all_lent(&self, limit: usize) -> bool {
+        self.count(Phase::Lent) == self.slots.len() && self.slots.len() >= limit
     }
 
     /// Connections on their way to a waiter.
@@ -208,21 +271,17 @@ impl<C> Slots<C> {
         } else {
             self.slots.push(slot);
             self.tasks.push(None);
+            self.counts[Phase::Vacant as usize] += 1;
             self.slots.len() - 1
         };
         self.shift(index, Phase::Connecting, now);
         index
     }
 
-    /// The only place where a phase changes.
+    /// Moves a slot to another phase and keeps the lists.
     #[inline]
     pub(crate) fn shift(&mut self, index: usize, to: Phase, now: Instant) {
-        let slot = &mut self.slots[index];
-        let from = std::mem::replace(&mut slot.phase, to);
-        slot.since = now;
-        if from != Phase::Vacant {
-            self.counts[from as usize] -= 1;
-        }
+        let from = self.slots[index].turn(to, now, &mut self.counts);
         if from == Phase::Shared {
             self.shared.retain(|&other| other != index);
         }
@@ -231,9 +290,54 @@ impl<C> Slots<C> {
         }
         if to == Phase::Vacant {
             self.free.push(index);
-        } else {
-            self.counts[to as usize] += 1;
         }
+    }
+
+    /// Lends the connection on top of the stack as it is, if it is fresh and has the wanted setting.
+    #[inline(always)]
+    pub(crate) fn lend_top(
+        &mut self,
+        now: Instant,
+        by: Caller,
+        task: Option<task::Id>,
+    ) -> Option<Grant<C>> {
+        let index = *self.stack.last()?;
+        let slot = &mut self.slots[index];
+        if !slot.is_fresh(now) || by.prefer.is_some_and(|tag| tag != slot.tag) {
+            return None;
+        }
+        let connection = slot.connection.take()?;
+        slot.turn(Phase::Lent, now, &mut self.counts);
+        slot.lend_to(by.site);
+        let tag = slot.tag;
+        self.stack.pop();
+        self.tasks[index] = task;
+        Some(Grant {
+            index,
+            seat: None,
+            tag,
+            connection,
+        })
+    }
+
+    /// Lays a lent connection on top of the stack, and says how long it was lent.
+    #[inline]
+    pub(crate) fn rest_on_top(
+        &mut self,
+        index: usize,
+        connection: C,
+        tag: Option<Tag>,
+        now: Instant,
+        window: Duration,
+    ) -> Held {
+        let slot = &mut self.slots[index];
+        let held = slot.held(now);
+        slot.turn(Phase::Idle, now, &mut self.counts);
+        slot.stay_fresh(now, window);
+        slot.connection = Some(connection);
+        slot.tag = tag.unwrap_or(slot.tag);
+        self.stack.push(index);
+        held
     }
 
     /// Puts a connection on top of the stack, or back to where a keep-alive check took it from.
@@ -247,7 +351,7 @@ impl<C> Slots<C> {
     ) {
         self.shift(index, Phase::Idle, now);
         let slot = &mut self.slots[index];
-        slot.fresh_until = now + window;
+        slot.stay_fresh(now, window);
         slot.connection = Some(connection);
         let Some(since) = slot.rested.take() else {
             self.stack.push(index);

@@ -41,6 +41,7 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
     /// Nobody looks until the next alarm is set.
     pub(crate) fn no_alarm(&mut self) {
         (self.alarm, self.alarm_within) = (None, Duration::MAX);
+        self.calm = false;
     }
 
     /// Closes what nobody has needed for the idle timeout, down to the minimum.

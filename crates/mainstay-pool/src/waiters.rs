@@ -10,7 +10,6 @@
 use std::panic::Location;
 use std::sync::Arc;
 use std::task::Waker;
-use std::time::Duration;
 
 use tokio::task;
 use tokio::time::Instant;
@@ -56,7 +55,21 @@ pub struct Request {
     pub(crate) task: Option<task::Id>,
 }
 
+/// Who asks, as far as it matters for a connection that is there.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Caller {
+    pub(crate) prefer: Option<Tag>,
+    pub(crate) site: &'static Location<'static>,
+}
+
 impl Request {
+    pub(crate) fn caller(&self) -> Caller {
+        Caller {
+            prefer: self.prefer,
+            site: self.site,
+        }
+    }
+
     /// An interactive request without preference, made at the caller's place in the source.
     #[must_use]
     #[track_caller]
@@ -105,8 +118,8 @@ pub(crate) struct Grant<C> {
 
 /// What a waiter is told.
 pub(crate) enum Answer<C, E> {
-    /// This is yours; the ledger counts it as lent already.
-    Lent(Grant<C>),
+    /// This is yours, and counts as lent from that instant on.
+    Lent(Grant<C>, Instant),
     /// Connecting was refused for good.
     Refused(E),
     /// The pool was closed.
@@ -317,11 +330,10 @@ impl<C, E> Waiters<C, E> {
         self.slab[key.0].since
     }
 
-    /// How long the one that waits longest has waited.
-    pub(crate) fn longest_wait(&self, now: Instant) -> Duration {
+    /// Since when the one that waits longest does.
+    pub(crate) fn oldest_since(&self) -> Option<Instant> {
         let first = self.lines.iter().filter_map(|line| line.first);
-        let earliest = first.map(|index| self.slab[index].since).min();
-        earliest.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
+        first.map(|index| self.slab[index].since).min()
     }
 
     /// Takes a waiter out of its line and frees its place in the slab.

@@ -33,6 +33,24 @@ async fn time_to_wait_begins_with_the_first_poll_and_is_not_overshot() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_wait_ends_where_the_holding_begins() {
+    let script = Script::default();
+    let pool = script.pool().limit(1).build();
+    let held = pool.acquire(within(secs(1))).await.unwrap();
+    let mut second = std::pin::pin!(pool.acquire(within(secs(1))));
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    assert!(second.as_mut().poll(&mut context).is_pending());
+    pass(millis(50)).await;
+    drop(held);
+    // Handed over, though its new holder looks only later.
+    pass(millis(30)).await;
+    let second = second.await.unwrap();
+    let waited = |event: &&Event| matches!(event, Event::Waited(time) if *time == millis(50));
+    assert_eq!(script.seen().events.iter().filter(waited).count(), 1);
+    assert_eq!(second.held(), millis(30));
+}
+
+#[tokio::test(start_paused = true)]
 async fn most_recently_returned_connection_is_lent_first() {
     let script = Script::default();
     let pool = script.pool().build();

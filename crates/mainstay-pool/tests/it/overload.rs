@@ -104,6 +104,25 @@ async fn short_burst_is_absorbed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn holds_shorter_than_a_timer_can_tell_ask_nobody_for_slack() {
+    let script = Script::default();
+    let pool = script.pool().limit(1).shedding(Shedding::default()).build();
+    for _ in 0..100 {
+        let lease = pool.acquire(within(secs(1))).await.unwrap();
+        tokio::time::advance(Duration::from_micros(900)).await;
+        drop(lease);
+    }
+    let held = pool.acquire(within(secs(1))).await.unwrap();
+    let mut last = std::pin::pin!(pool.acquire(within(millis(20))));
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    assert!(last.as_mut().poll(&mut context).is_pending());
+    // Half a millisecond before its deadline it can still be served.
+    tokio::time::advance(Duration::from_micros(19_500)).await;
+    drop(held);
+    assert!(last.await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
 async fn batch_work_is_refused_first() {
     let script = Script::default();
     let pool = script.pool().limit(1).shedding(Shedding::default()).build();
