@@ -73,6 +73,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
+use worker::Limits;
 
 /// More readers than this on a small machine only take memory from each other.
 const READERS_MAX: usize = 4;
@@ -86,7 +87,7 @@ const NEVER_LATE: Duration = Duration::from_secs(24 * 60 * 60);
 pub struct Sqlite {
     opening: Opening,
     layout: Layout,
-    statement_timeout: Option<Duration>,
+    limits: Limits,
     /// The one connection of a database in memory.
     memory: Mutex<Weak<SqliteSession>>,
     /// The task that looks after the writer; there is one writer at a time.
@@ -161,11 +162,14 @@ impl Sqlite {
             counts: Arc::default(),
             latch: Arc::default(),
         };
-        let statement_timeout = config.statement_timeout;
+        let limits = Limits {
+            statement: config.statement_timeout,
+            idle_by_hand: config.timeout,
+        };
         Ok(Self {
             opening,
             layout,
-            statement_timeout,
+            limits,
             memory: Mutex::default(),
             watch: Mutex::default(),
         })
@@ -183,7 +187,7 @@ impl Sqlite {
     }
 
     async fn open(&self, access: Access, deadline: Deadline) -> Result<SqliteSession> {
-        SqliteSession::open(self.opening.with(access), self.statement_timeout, deadline).await
+        SqliteSession::open(self.opening.with(access), self.limits, deadline).await
     }
 
     /// How one-shot writes were committed so far, over all connections of this backend.

@@ -11,7 +11,7 @@ use crate::optimize;
 use crate::queue::{self, Answer, Job, Task, Work, Write};
 use crate::read_lane::{BATCHES_WAITING, Batches, Streaming, lost};
 use crate::signals::{Pending, Signals, Stop, Ticket};
-use crate::worker::{self, Worker};
+use crate::worker::{self, Limits, Worker};
 use mainstay_core::backend::{
     Begin, BoxFuture, Call, Condition, Connection, Cursor, Lane, Reply, Savepoint, Want,
 };
@@ -26,7 +26,6 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::thread::JoinHandle;
-use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 
@@ -61,11 +60,7 @@ impl Drop for Abandon {
 
 impl SqliteSession {
     /// Starts the thread and waits until its handle is open.
-    pub(crate) async fn open(
-        opening: Opening,
-        statement_timeout: Option<Duration>,
-        deadline: Deadline,
-    ) -> Result<Self> {
+    pub(crate) async fn open(opening: Opening, limits: Limits, deadline: Deadline) -> Result<Self> {
         let (lane, name) = match opening.access {
             Access::Read => (Lane::Read, "sqlite-reader"),
             Access::Write => (Lane::Write, "sqlite-writer"),
@@ -81,14 +76,7 @@ impl SqliteSession {
         let thread = std::thread::Builder::new()
             .name(name.to_owned())
             .spawn(move || {
-                worker::run(
-                    opening,
-                    statement_timeout,
-                    &theirs,
-                    tasks,
-                    opened,
-                    alive_there,
-                );
+                worker::run(opening, limits, &theirs, tasks, opened, alive_there);
             });
         let thread = thread.map_err(|error| {
             Report::new(
@@ -130,6 +118,7 @@ impl SqliteSession {
     {
         self.signals.handed_over.store(true, Ordering::SeqCst);
         self.submit(None, move |worker, _| {
+            worker.unit.check_usable()?;
             let handle = worker.handle_mut()?;
             // A panic must not end the thread: its queue has other callers.
             let outcome = catch_unwind(AssertUnwindSafe(|| act(&mut *handle)));

@@ -30,6 +30,9 @@ pub(crate) enum Unit {
     Aborted { read_only: bool },
     /// A statement failed and SQLite rolled everything back. Exit: `roll_back` to `Idle`.
     Ended,
+    /// One that was begun by hand was left alone for so long that it was rolled back. What was meant
+    /// to be part of it must not commit by itself. Exit: `roll_back` to `Idle`.
+    LeftIdle { idle: Duration },
 }
 
 impl Unit {
@@ -50,6 +53,7 @@ impl Unit {
         match self {
             Self::Idle | Self::Open { .. } => Ok(()),
             Self::Aborted { .. } | Self::Ended => Err(aborted()),
+            Self::LeftIdle { idle } => Err(left_idle(idle)),
         }
     }
 
@@ -69,6 +73,16 @@ fn aborted() -> Error {
         .class(Class::RolledBack)
         .evidence(Evidence::Neither)
         .remedy("roll it back; use a savepoint around a statement that may fail")
+        .into()
+}
+
+fn left_idle(idle: Duration) -> Error {
+    let idle = idle.as_secs_f64();
+    let message = format!("nothing was sent for {idle:.1} s, so the transaction was rolled back");
+    Report::new(Kind::TransactionOver, message)
+        .evidence(Evidence::Neither)
+        .timed_out()
+        .remedy("give the connection back and begin anew; do not wait for others in a transaction")
         .into()
 }
 
@@ -137,7 +151,7 @@ impl Worker {
     pub(crate) fn commit(&mut self, ticket: &Arc<Ticket>) -> Result<()> {
         match self.unit {
             Unit::Idle => return Err(misplaced("no transaction is open")),
-            Unit::Aborted { .. } | Unit::Ended => {
+            Unit::Aborted { .. } | Unit::Ended | Unit::LeftIdle { .. } => {
                 self.undisturbed(Self::roll_back)?;
                 return Err(aborted());
             }
@@ -206,7 +220,7 @@ impl Worker {
     pub(crate) fn savepoint(&mut self, step: Savepoint) -> Result<()> {
         match (self.unit, step) {
             (Unit::Idle, _) => Err(misplaced("no transaction is open")),
-            (Unit::Ended, _) => Err(aborted()),
+            (Unit::Ended | Unit::LeftIdle { .. }, _) => Err(aborted()),
             (
                 Unit::Open { read_only } | Unit::Aborted { read_only },
                 Savepoint::RollBack(depth),

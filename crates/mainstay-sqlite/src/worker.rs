@@ -15,8 +15,21 @@ use mainstay_core::error::Report;
 use mainstay_core::{Class, Deadline, Error, Evidence, Kind, Result};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::Thread;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
+
+/// How long things may take on a connection, whoever asks for them.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Limits {
+    /// How long one statement may run.
+    pub(crate) statement: Option<Duration>,
+    /// How long a transaction that was begun by hand in exclusive use may be left alone: as long as
+    /// any call may take. Whoever has it has the lock of the file, or keeps its log from being reused.
+    pub(crate) idle_by_hand: Duration,
+}
 
 /// What a thread owns.
 #[derive(Debug)]
@@ -24,7 +37,7 @@ pub(crate) struct Worker {
     /// `None` only when opening the handle anew has failed; the connection is broken then.
     handle: Option<Handle>,
     pub(crate) opening: Opening,
-    statement_timeout: Option<Duration>,
+    limits: Limits,
     pub(crate) unit: Unit,
     pub(crate) signals: Arc<Signals>,
     pub(crate) guard: Arc<Guard>,
@@ -33,7 +46,7 @@ pub(crate) struct Worker {
 /// Opens a handle, says how that went, and does what is asked until nobody is left to ask.
 pub(crate) fn run(
     opening: Opening,
-    statement_timeout: Option<Duration>,
+    limits: Limits,
     signals: &Arc<Signals>,
     mut queue: mpsc::Receiver<Task>,
     opened: oneshot::Sender<Result<()>>,
@@ -54,7 +67,7 @@ pub(crate) fn run(
     let mut worker = Worker {
         handle: Some(handle),
         opening,
-        statement_timeout,
+        limits,
         unit: Unit::default(),
         signals: Arc::clone(signals),
         guard,
@@ -63,7 +76,7 @@ pub(crate) fn run(
         return;
     }
     let mut next = None;
-    while let Some(task) = next.take().or_else(|| queue.blocking_recv()) {
+    while let Some(task) = next.take().or_else(|| worker.wait(&mut queue)) {
         // What is still queued when the connection closes is dropped, and its callers are told.
         if worker.is_closing() {
             continue;
@@ -77,6 +90,37 @@ pub(crate) fn run(
     }
 }
 
+/// The time ended before something came.
+struct TooLate;
+
+/// Receives like `blocking_recv`, until a moment.
+fn receive_until(
+    queue: &mut mpsc::Receiver<Task>,
+    until: Instant,
+) -> std::result::Result<Option<Task>, TooLate> {
+    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    let mut context = Context::from_waker(&waker);
+    loop {
+        if let Poll::Ready(task) = queue.poll_recv(&mut context) {
+            return Ok(task);
+        }
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(TooLate);
+        }
+        std::thread::park_timeout(left);
+    }
+}
+
+/// Wakes the thread that waits.
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
 /// Marks the connection broken when its thread ends, in whatever way.
 struct Ended(Arc<Signals>);
 
@@ -87,6 +131,40 @@ impl Drop for Ended {
 }
 
 impl Worker {
+    /// Waits for something to do. A transaction that was begun by hand is not waited for without end.
+    fn wait(&mut self, queue: &mut mpsc::Receiver<Task>) -> Option<Task> {
+        if self.is_open_by_hand() {
+            let until = Instant::now() + self.limits.idle_by_hand;
+            match receive_until(queue, until) {
+                Ok(task) => return task,
+                Err(TooLate) => self.end_idle(),
+            }
+        }
+        queue.blocking_recv()
+    }
+
+    /// Whether somebody with exclusive use has begun a transaction: SQLite has one, and we have not.
+    fn is_open_by_hand(&self) -> bool {
+        let is_open = self
+            .handle
+            .as_ref()
+            .is_some_and(|handle| !handle.is_autocommit());
+        is_open && self.unit.is_idle()
+    }
+
+    fn end_idle(&mut self) {
+        let idle = self.limits.idle_by_hand;
+        tracing::warn!(
+            ?idle,
+            "a transaction begun by hand was left idle and is rolled back"
+        );
+        match self.roll_back() {
+            Ok(()) => self.unit = Unit::LeftIdle { idle },
+            // The connection is broken now, and closing it rolls back.
+            Err(error) => tracing::warn!(%error, "it could not be rolled back"),
+        }
+    }
+
     /// Does one call's work under its ticket and settles what is left of it.
     pub(crate) fn perform<T>(
         &mut self,
@@ -106,7 +184,7 @@ impl Worker {
 
     /// Until when a statement may run that begins now, by `statement_timeout`.
     pub(crate) fn statement_limit(&self) -> Option<Deadline> {
-        self.statement_timeout.map(Deadline::from_now)
+        self.limits.statement.map(Deadline::from_now)
     }
 
     pub(crate) fn is_closing(&self) -> bool {

@@ -41,12 +41,13 @@
 //!
 //! `database` is the face; `call` the builders behind `execute` and `fetch_*`; `one_shot` the life
 //! of one statement; `router` picks the lane, `gate` holds the breakers, `lookout` draws conclusions from a loss, `lanes` the pools,
-//! `attempts` the only place that repeats anything; `unit` and `tx` are transactions, `tokens` and
+//! `attempts` the only place that repeats anything; `unit`, `tx` and `by_hand` are transactions, `tokens` and
 //! `fence` find out about a lost COMMIT, `lease` is the exclusive use, `copying` bulk data through it, `listen` a connection that hears; `health`, `status`, `close` watch and end; [`migrate`] brings the schema.
 
 mod attempts;
 mod bound;
 mod builder;
+mod by_hand;
 mod call;
 mod classify;
 mod close;
@@ -75,6 +76,7 @@ mod tx;
 mod unit;
 
 pub use builder::Builder;
+pub use by_hand::Transaction;
 pub use call::{Affected, All, Call, Exactly, Optional, Outcome};
 pub use classify::{Classify, RetryPolicy, retry, retry_find};
 pub use close::CloseReport;
@@ -99,7 +101,7 @@ pub use mainstay_core::{
 pub use options::TransactionOptions;
 pub use status::{Breaker, GateStatus, PoolStatus, Status};
 pub use stream::Fetch;
-pub use tx::{Transaction, Tx};
+pub use tx::Tx;
 
 #[cfg(feature = "postgres")]
 pub use mainstay_postgres as postgres;

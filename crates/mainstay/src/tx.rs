@@ -11,7 +11,7 @@ use mainstay_core::token::Origin;
 use mainstay_core::{Class, Deadline, Error, Evidence, Kind, Params, Result, Statement};
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
@@ -31,6 +31,7 @@ pub struct Tx {
 struct Unit {
     engine: Arc<Engine>,
     frame: Frame,
+    begun_at: Instant,
     state: Mutex<State>,
     /// Whether the database has been asked for anything, be it for BEGIN.
     has_asked: AtomicBool,
@@ -50,13 +51,47 @@ pub(crate) struct Frame {
     pub(crate) attempt: u32,
 }
 
+impl Unit {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn end(&self, why: Over) -> Option<PoolLease> {
+        let mut state = self.state();
+        let lease = state.lease.take()?;
+        state.why_over = why;
+        if !self.has_asked.load(Ordering::Acquire) {
+            // Nobody has told the gate what came of the place that it gave.
+            self.engine.gate.leave();
+        }
+        Some(lease)
+    }
+
+    fn end_left_open(&self) {
+        let now = Instant::now();
+        let open = now.saturating_duration_since(self.begun_at);
+        let idle = now.saturating_duration_since(self.state().used_at);
+        // The connection is cleaned before anybody else gets it, which rolls back.
+        if let Some(lease) = self.end(Over::LeftOpen { open, idle }) {
+            tracing::warn!(
+                ?open,
+                ?idle,
+                "a transaction was left open until its deadline"
+            );
+            drop(lease);
+        }
+    }
+}
+
 struct State {
     /// `None` once the transaction is over.
     lease: Option<PoolLease>,
     /// The failures that were seen and not undone by a savepoint, with their depth. At most one per
     /// depth, so the nesting bounds it.
     seen: Vec<(u32, Error)>,
-    why_over: &'static str,
+    why_over: Over,
+    /// When it was asked for something last.
+    used_at: Instant,
 }
 
 impl std::fmt::Debug for State {
@@ -72,14 +107,17 @@ const DEPTH_MAX: u32 = 100;
 
 impl Tx {
     pub(crate) fn new(engine: &Arc<Engine>, lease: PoolLease, frame: Frame, begun: Begun) -> Self {
+        let begun_at = Instant::now();
         let state = State {
             lease: Some(lease),
             seen: Vec::new(),
-            why_over: "",
+            why_over: Over::Because(""),
+            used_at: begun_at,
         };
         let unit = Unit {
             engine: Arc::clone(engine),
             frame,
+            begun_at,
             state: Mutex::new(state),
             has_asked: AtomicBool::new(begun == Begun::Now),
             redefines: AtomicBool::new(false),
@@ -107,18 +145,18 @@ impl Tx {
         self.unit.frame.deadline.instant()
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
-        self.unit
-            .state
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.unit.state()
     }
 
     /// The connection, if the transaction is open for this handle.
     fn connection(&self) -> Result<Arc<dyn Connection>> {
-        let state = self.state();
+        let mut state = self.state();
+        if state.lease.is_some() {
+            state.used_at = Instant::now();
+        }
         let Some(lease) = &state.lease else {
-            return Err(over(state.why_over));
+            return Err(state.why_over.error());
         };
         if self.unit.depth.load(Ordering::Acquire) != self.depth {
             return Err(over("another savepoint is open, or this one has ended"));
@@ -225,14 +263,19 @@ impl Tx {
 
     /// Ends the transaction for all handles and answers its lease, if it was still open.
     pub(crate) fn end(&self, why: &'static str) -> Option<PoolLease> {
-        let mut state = self.state();
-        let lease = state.lease.take()?;
-        state.why_over = why;
-        if !self.has_asked() {
-            // Nobody has told the gate what came of the place that it gave.
-            self.unit.engine.gate.leave();
+        self.unit.end(Over::Because(why))
+    }
+
+    /// What ends the transaction at its deadline, for a transaction that nobody else watches. It
+    /// keeps nothing open.
+    pub(crate) fn ends_at_deadline(&self) -> impl Future<Output = ()> + use<> {
+        let (deadline, unit) = (self.deadline(), Arc::downgrade(&self.unit));
+        async move {
+            tokio::time::sleep_until(deadline).await;
+            if let Some(unit) = unit.upgrade() {
+                unit.end_left_open();
+            }
         }
-        Some(lease)
     }
 
     /// Runs a part of the transaction that can be undone by itself: rolled back to where it began
@@ -341,7 +384,7 @@ impl Tx {
     /// As [`commit`](Self::commit), with less patience.
     pub(crate) async fn commit_by(&self, deadline: Deadline) -> Result<()> {
         let Some(lease) = self.end("it was committed") else {
-            return Err(over(self.state().why_over));
+            return Err(self.state().why_over.error());
         };
         let started = Instant::now();
         let call = frame(self.unit.frame.lane, deadline, started);
@@ -402,66 +445,36 @@ impl Drop for Unfinished<'_> {
     }
 }
 
+/// Why a transaction is over.
+#[derive(Copy, Clone, Debug)]
+enum Over {
+    Because(&'static str),
+    /// Nobody ended it before its deadline.
+    LeftOpen {
+        open: Duration,
+        idle: Duration,
+    },
+}
+
+impl Over {
+    fn error(self) -> Error {
+        let report = |message| Report::new(Kind::TransactionOver, message);
+        match self {
+            Self::Because(why) => report(format!("the transaction is over: {why}")).into(),
+            Self::LeftOpen { open, idle } => {
+                let (open, idle) = (open.as_secs_f64(), idle.as_secs_f64());
+                report(format!(
+                    "the transaction is over: at its deadline it had been open for {open:.1} s and \
+                     idle for {idle:.1} s, so it was rolled back"
+                ))
+                .timed_out()
+                .remedy("commit sooner, or give it more time by with_deadline(…).begin()")
+                .into()
+            }
+        }
+    }
+}
+
 fn over(why: &'static str) -> Error {
-    Report::new(
-        Kind::TransactionOver,
-        format!("the transaction is over: {why}"),
-    )
-    .into()
-}
-
-/// A transaction that is ended by hand. Rolled back when dropped, never rerun.
-///
-/// Everything that [`Tx`] can do it can do as well.
-#[derive(Debug)]
-pub struct Transaction {
-    tx: Tx,
-}
-
-impl Transaction {
-    pub(crate) fn new(tx: Tx) -> Self {
-        Self { tx }
-    }
-
-    /// Commits.
-    ///
-    /// # Errors
-    ///
-    /// [`Kind::OutcomeUnknown`] when the answer was lost; [`Kind::TransactionOver`] when an earlier
-    /// statement had failed.
-    ///
-    /// # Cancel safety
-    ///
-    /// A commit that was dropped may have happened.
-    pub async fn commit(self) -> Result<()> {
-        self.tx.commit().await
-    }
-
-    /// Rolls back.
-    ///
-    /// # Errors
-    ///
-    /// When the connection was lost; the transaction is rolled back all the same.
-    ///
-    /// # Cancel safety
-    ///
-    /// Safe: dropping rolls back as well.
-    pub async fn rollback(self) -> Result<()> {
-        self.tx.roll_back("it was rolled back").await
-    }
-}
-
-impl std::ops::Deref for Transaction {
-    type Target = Tx;
-
-    fn deref(&self) -> &Tx {
-        &self.tx
-    }
-}
-
-impl Drop for Transaction {
-    fn drop(&mut self) {
-        // The lease comes back dirty and is rolled back before anybody else gets it.
-        drop(self.tx.end("its handle was dropped, so it was rolled back"));
-    }
+    Over::Because(why).error()
 }

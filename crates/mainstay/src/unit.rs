@@ -6,11 +6,12 @@
 
 use crate::attempts::{Attempts, Setback};
 use crate::bound::{answer_by, frame};
+use crate::by_hand::Transaction;
 use crate::database::Database;
 use crate::fence::{Suspect, Verdict, settle};
 use crate::options::{Promise, TransactionOptions};
 use crate::tokens::{Obstacle, already_done};
-use crate::tx::{Frame, Transaction, Tx};
+use crate::tx::{Frame, Tx};
 use mainstay_core::backend::{Begin, Begun, Lane};
 use mainstay_core::error::Report;
 use mainstay_core::token::{Origin, Token};
@@ -95,8 +96,10 @@ impl Database {
         self.unit(TransactionOptions::new(), unit, Location::caller())
     }
 
-    /// Begins a transaction that is ended by hand. It is open when this answers: unlike a closure it is
-    /// never run again, so what fails before its first statement is repeated here.
+    /// Begins a transaction that is ended by hand: by the handle's deadline
+    /// ([`with_deadline`](Self::with_deadline), else `timeout` from now). Whoever leaves it open until
+    /// then finds it rolled back. It is open when this answers: unlike a closure it is never run
+    /// again, so what fails before its first statement is repeated here.
     ///
     /// # Errors
     ///

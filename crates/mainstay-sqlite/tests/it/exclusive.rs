@@ -1,7 +1,8 @@
 use crate::{Bench, PLAIN, READ, WRITE, execute, on, run, scalar, soon, value};
-use mainstay_core::backend::{Condition, Connection};
+use mainstay_core::backend::{Backend, Condition, Connection};
 use mainstay_core::{Kind, Value};
 use mainstay_sqlite::SqliteSession;
+use std::time::Duration;
 
 const SETTINGS: [&str; 9] = [
     "foreign_keys",
@@ -81,9 +82,7 @@ async fn whatever_exclusive_use_changed_is_restored() {
 #[tokio::test]
 async fn memory_is_restored_without_losing_it() {
     let sqlite = crate::backend_with(mainstay_core::config::SqlitePath::Memory, |_, _| {});
-    let only = mainstay_core::backend::Backend::connect(&sqlite, WRITE, soon())
-        .await
-        .unwrap();
+    let only = Backend::connect(&sqlite, WRITE, soon()).await.unwrap();
     execute(&*only, "create table t (id integer primary key, a text)")
         .await
         .unwrap();
@@ -154,4 +153,52 @@ async fn the_native_handle_can_be_used_on_its_thread() {
         .await
         .unwrap();
     assert_eq!(reply.rows.len(), 2);
+}
+
+/// A `BEGIN` by hand takes the lock of the file; whoever then forgets it must not have it for ever.
+#[tokio::test]
+async fn a_transaction_begun_by_hand_and_left_idle_is_rolled_back_and_nothing_leaks() {
+    let bench = Bench::with(|config, _| config.timeout = Duration::from_millis(100)).await;
+    let writer = &*bench.writer;
+    execute(writer, "create table t (a text)").await.unwrap();
+    writer.hand_over();
+    let text = "begin immediate; insert into t (a) values ('forgotten')";
+    writer.script(text, on(WRITE)).await.unwrap();
+    // Somebody else gets the lock without the holder's doing anything.
+    let other = bench.sqlite.connect(WRITE, soon()).await.unwrap();
+    execute(&*other, "insert into t (a) values ('other')")
+        .await
+        .unwrap();
+    for text in ["insert into t (a) values ('leaked')", "commit", "select 1"] {
+        let error = execute(writer, text).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::TransactionOver, "{text}");
+        assert!(error.is_timeout());
+        assert!(error.message().contains("for 0.1 s"), "{error}");
+    }
+    let session: &SqliteSession = writer.as_any().downcast_ref().unwrap();
+    let native = session.call(|native| native.total_changes()).await;
+    assert_eq!(native.unwrap_err().kind(), Kind::TransactionOver);
+    writer.clean(soon()).await.unwrap();
+    assert_eq!(writer.condition(), Condition::Clean);
+    assert_eq!(bench.count("t").await, 1);
+    execute(writer, "insert into t (a) values ('next')")
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_connection_whose_transaction_by_hand_is_idle_takes_what_comes_and_closes() {
+    let bench = Bench::with_table().await;
+    let writer = &*bench.writer;
+    writer.hand_over();
+    execute(writer, "begin").await.unwrap();
+    execute(writer, "insert into t (a) values ('kept')")
+        .await
+        .unwrap();
+    execute(writer, "commit").await.unwrap();
+    execute(writer, "begin").await.unwrap();
+    // The thread waits, and the end of the queue wakes it.
+    writer.close(soon()).await;
+    assert_eq!(writer.condition(), Condition::Broken);
+    assert_eq!(bench.count("t").await, 1);
 }

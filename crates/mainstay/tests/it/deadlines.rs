@@ -241,3 +241,53 @@ async fn a_dropped_close_leaves_the_handle_closed() {
         }
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_transaction_by_hand_that_is_left_open_ends_at_its_deadline_and_says_so() {
+    let script = Script::new([]);
+    let db = script.database(|config| config.timeout = Duration::from_secs(30));
+    let tx = db.begin().await.unwrap();
+    tokio::time::advance(Duration::from_secs(20)).await;
+    tx.execute("update a", ()).await.unwrap();
+    assert_eq!(db.status().leased(), 1);
+    // The runtime passes the time when nothing else is left to do.
+    tokio::time::sleep_until(tx.deadline() + Duration::from_millis(1)).await;
+    is_whole(&db).await;
+    assert_eq!(db.status().leased(), 0);
+    for error in [
+        tx.execute("update b", ()).await.unwrap_err(),
+        tx.commit().await.unwrap_err(),
+    ] {
+        assert_eq!(error.kind(), Kind::TransactionOver);
+        assert!(error.is_timeout());
+        let told = error.to_string();
+        assert!(
+            told.contains("open for 30.0 s and idle for 10.0 s"),
+            "{told}"
+        );
+    }
+    assert_eq!(script.count("commit"), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_transaction_by_hand_that_has_ended_is_not_watched_any_more() {
+    let script = Script::new([]);
+    let db = script.database(|_| {});
+    for _ in 0..3 {
+        db.begin().await.unwrap().commit().await.unwrap();
+        drop(db.begin().await.unwrap());
+    }
+    // What watched them has ended with them.
+    let metrics = tokio::runtime::Handle::current().metrics();
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    let before = metrics.num_alive_tasks();
+    let tx = db.begin().await.unwrap();
+    assert_eq!(metrics.num_alive_tasks(), before + 1);
+    tx.rollback().await.unwrap();
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(metrics.num_alive_tasks(), before);
+}

@@ -282,3 +282,24 @@ async fn strict_rows_make_a_missing_column_an_error() {
     assert_eq!(error.kind(), Kind::Decode);
     assert!(error.to_string().contains("note"), "{error}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_by_hand_that_is_left_open_gives_the_writer_back_at_its_deadline() {
+    let (_directory, db) = fresh().await;
+    db.execute("create table t (a text)", ()).await.unwrap();
+    let brief = db.with_deadline(tokio::time::Instant::now() + Duration::from_millis(300));
+    let forgotten = brief.begin().await.unwrap();
+    forgotten
+        .execute("insert into t values ('forgotten')", ())
+        .await
+        .unwrap();
+    // Waits for the writer, which nobody gives back by hand.
+    db.execute("insert into t values ('next')", ())
+        .await
+        .unwrap();
+    let error = forgotten.commit().await.unwrap_err();
+    assert_eq!(error.kind(), Kind::TransactionOver);
+    assert!(error.to_string().contains("was rolled back"), "{error}");
+    let all: Vec<String> = db.fetch_all("select a from t", ()).await.unwrap();
+    assert_eq!(all, ["next"]);
+}
