@@ -77,6 +77,11 @@ impl Write {
         drop(self.answer.send(result)); // a caller that has gone needs no answer
     }
 
+    /// Forgets the limit of the statement that has run: what is run again has all of its time.
+    fn rest(&self) {
+        self.ticket.lift_limit();
+    }
+
     /// Whether it may share a transaction with others.
     pub(crate) fn may_share(&self) -> bool {
         self.statements()
@@ -181,13 +186,14 @@ impl<'q> Source<'q> {
     pub(crate) fn run_again(&mut self, writes: impl IntoIterator<Item = Write>) {
         self.is_open = false;
         let behind = std::mem::take(&mut self.again);
-        self.again.extend(writes);
+        self.again.extend(writes.into_iter().inspect(Write::rest));
         self.again.extend(behind);
     }
 
     /// This one is run in a transaction of its own, behind the others.
     pub(crate) fn run_alone(&mut self, write: Write) {
         self.is_open = false;
+        write.rest();
         self.alone.push_back(write);
     }
 

@@ -104,6 +104,11 @@ impl Ticket {
         (state.deadline, state.limit) = (None, None);
     }
 
+    /// From now on `statement_timeout` does not stop the call, until it begins again.
+    pub(crate) fn lift_limit(&self) {
+        self.state().limit = None;
+    }
+
     /// Wakes a thread in [`wait`](Self::wait) because what it waits for may have happened.
     pub(crate) fn nudge(&self) {
         self.state().nudges += 1;

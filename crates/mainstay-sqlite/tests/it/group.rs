@@ -302,15 +302,29 @@ async fn a_caller_whose_time_ends_in_the_queue_is_told_that_nothing_was_done() {
     crowd.check_next().await;
 }
 
+/// The longest that the innocent may wait after a long write beside them was given up.
+const FREE_WITHIN: Duration = Duration::from_millis(100);
+
+/// Gives up a long write among innocent ones. A machine that stands still for that long does not do
+/// so every time.
+async fn after_giving_up(give_up: impl AsyncFn(&Crowd, BoxFuture<'_, Result<Reply>>)) {
+    let mut waits = Vec::new();
+    while waits.len() < 5 {
+        let took = wait_after(&give_up).await;
+        waits.push(took);
+        if took < FREE_WITHIN {
+            return;
+        }
+    }
+    panic!("{waits:?}");
+}
+
 /// How long the innocent wait after a long write beside them was given up.
-async fn after_giving_up(give_up: impl AsyncFnOnce(&Crowd, BoxFuture<'_, Result<Reply>>)) {
+async fn wait_after(give_up: impl AsyncFn(&Crowd, BoxFuture<'_, Result<Reply>>)) -> Duration {
     let crowd = Crowd::new().await;
     let before = crowd.queue("insert into t (a) values ('before') returning a");
-    let long = crowd.queue_with(
-        ENDLESS_WRITE,
-        (),
-        Deadline::from_now(Duration::from_secs(1)),
-    );
+    let brief = Deadline::from_now(Duration::from_millis(500));
+    let long = crowd.queue_with(ENDLESS_WRITE, (), brief);
     let after = crowd.queue(&insert("after"));
     crowd.release().await;
     give_up(&crowd, long).await;
@@ -318,9 +332,9 @@ async fn after_giving_up(give_up: impl AsyncFnOnce(&Crowd, BoxFuture<'_, Result<
     assert_eq!(text(&before.await.unwrap().rows[0].values()[0]), "before");
     after.await.unwrap();
     let took = freed.elapsed();
-    assert!(took < Duration::from_millis(100), "{took:?}");
     assert_eq!(crowd.all().await, ["after", "before"]);
     crowd.check_next().await;
+    took
 }
 
 /// Waits until a write of somebody's has been running for a while.
@@ -349,6 +363,32 @@ async fn a_long_write_ends_at_its_deadline_and_costs_nobody_anything() {
         );
     })
     .await;
+}
+
+#[tokio::test]
+async fn statement_timeout_ends_one_write_of_a_group_and_costs_the_others_nothing() {
+    let bench = Bench::with(|config, _| {
+        config.statement_timeout = Some(Duration::from_millis(100));
+    })
+    .await;
+    let table = "create table t (id integer primary key, a text unique)";
+    execute(&*bench.writer, table).await.unwrap();
+    let crowd = Crowd::on(bench).await;
+    let before = crowd.queue(&insert("before"));
+    let long = crowd.queue(ENDLESS_WRITE);
+    let after = crowd.queue(&insert("after"));
+    crowd.release().await;
+    before.await.unwrap();
+    let error = long.await.unwrap_err();
+    assert_eq!(
+        (error.kind(), error.class()),
+        (Kind::Timeout, Class::Permanent),
+        "{error}"
+    );
+    assert!(error.message().contains("statement_timeout"), "{error}");
+    after.await.unwrap();
+    assert_eq!(crowd.all().await, ["after", "before"]);
+    crowd.check_next().await;
 }
 
 #[tokio::test]
