@@ -50,6 +50,11 @@ impl Guard {
         prepared
     }
 
+    /// Stops listening, after a panic in the middle of a preparation.
+    pub(crate) fn rest(&self) {
+        self.refuse.store(Refuse::Nothing as u8, Ordering::Relaxed);
+    }
+
     /// The keyword that was refused last.
     pub(crate) fn take_refused(&self) -> Option<&'static str> {
         self.refused

@@ -164,12 +164,13 @@ impl Drop for Batches {
     }
 }
 
-/// The thread ended in the middle of a call.
+/// The thread panicked or ended in the middle of a call.
 pub(crate) fn lost() -> Error {
     Report::new(
         Kind::OutcomeUnknown,
-        "the thread of the connection ended in the middle of a call",
+        "the thread of the connection failed in the middle of a call",
     )
+    .remedy("this is a fault of the program; look whether the change is there")
     .class(Class::OutcomeUnknown)
     .evidence(Evidence::Neither)
     .into()

@@ -11,7 +11,7 @@ use crate::optimize;
 use crate::queue::{self, Answer, Job, Task, Work, Write};
 use crate::read_lane::{BATCHES_WAITING, Batches, Streaming, lost};
 use crate::signals::{Pending, Signals, Stop, Ticket};
-use crate::worker::{self, Limits, Worker};
+use crate::worker::{self, Limits, Worker, broken};
 use mainstay_core::backend::{
     Begin, BoxFuture, Call, Condition, Connection, Cursor, Lane, Reply, Savepoint, Want,
 };
@@ -150,7 +150,8 @@ impl SqliteSession {
             drop(answer.send(result)); // the caller has gone and needs no answer
         };
         self.enqueue_job(Box::new(job)).await?;
-        let result = answered.await.unwrap_or_else(|_| Err(self.unanswered()));
+        let result = answered.await;
+        let result = result.unwrap_or_else(|_| Err(self.unanswered(&abandon.0)));
         drop(abandon);
         result
     }
@@ -183,7 +184,8 @@ impl SqliteSession {
         };
         let mut waiting = pin!(async {
             self.enqueue(Task::Write(write)).await?;
-            answered.await.unwrap_or_else(|_| Err(self.unanswered()))
+            let answer = answered.await;
+            answer.unwrap_or_else(|_| Err(self.unanswered(&abandon.0)))
         });
         let result = poll_fn(|context| {
             let answer = waiting.as_mut().poll(context);
@@ -194,16 +196,16 @@ impl SqliteSession {
             }
             answer
         });
-        let result = result.await;
-        drop(abandon);
-        result
+        result.await
     }
 
     /// Why a job that was accepted has no answer.
-    fn unanswered(&self) -> Error {
+    fn unanswered(&self, ticket: &Ticket) -> Error {
         // A closing connection drops what waits in its queue; nothing of that has begun.
         if self.signals.closing.load(Ordering::SeqCst) {
             ended()
+        } else if ticket.withdraw() {
+            broken()
         } else {
             lost()
         }
@@ -310,7 +312,8 @@ impl Connection for SqliteSession {
                 .await?;
             if is_ready.await.is_err() {
                 // It failed before it ran; its end says why.
-                ended.await.unwrap_or_else(|_| Err(self.unanswered()))?;
+                let end = ended.await;
+                end.unwrap_or_else(|_| Err(self.unanswered(&cursor.ticket)))?;
                 return Err(lost());
             }
             cursor.ended = Some(ended);

@@ -13,6 +13,7 @@ use crate::signals::{Signals, Ticket};
 use crate::transaction::Unit;
 use mainstay_core::error::Report;
 use mainstay_core::{Class, Deadline, Error, Evidence, Kind, Result};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Wake, Waker};
@@ -81,12 +82,12 @@ pub(crate) fn run(
         if worker.is_closing() {
             continue;
         }
-        match task {
-            Task::Job(job) => job(&mut worker),
-            // Those who wait on their own account are told; here nobody else would see it.
-            Task::Write(write) if worker.is_broken() => write.answer(Err(broken())),
-            Task::Write(write) => next = worker.write(write, &mut queue),
-        }
+        // Whoever else waits in the queue has no part in a panic, and must not be lost with it.
+        let done = catch_unwind(AssertUnwindSafe(|| worker.act(task, &mut queue)));
+        next = done.unwrap_or_else(|_| {
+            worker.recover();
+            None
+        });
     }
 }
 
@@ -152,6 +153,35 @@ impl Worker {
         is_open && self.unit.is_idle()
     }
 
+    /// Does what came out of the queue; answers what is to be done next.
+    fn act(&mut self, task: Task, queue: &mut mpsc::Receiver<Task>) -> Option<Task> {
+        match task {
+            Task::Job(job) => job(self),
+            // Those who wait on their own account are told; here nobody else would see it.
+            Task::Write(write) if self.is_broken() => write.answer(Err(broken())),
+            Task::Write(write) => return self.write(write, queue),
+        }
+        None
+    }
+
+    /// After a panic: nothing is kept of a transaction, and a file gets a new connection, because
+    /// nobody knows what was left undone on this one. Memory has no other.
+    fn recover(&mut self) {
+        self.signals.replace(None);
+        self.guard.rest();
+        let was_open = !self.unit.is_idle() || self.is_open_by_hand();
+        let rolled_back = self.roll_back();
+        if was_open {
+            self.unit = Unit::Ended;
+        }
+        self.signals.tainted.store(true, Ordering::SeqCst);
+        if rolled_back.is_err() || matches!(self.opening.place, Place::File(_)) {
+            self.signals.broken.store(true, Ordering::SeqCst);
+        }
+        self.settle();
+        tracing::error!("a call panicked on the thread of a SQLite connection");
+    }
+
     fn end_idle(&mut self) {
         let idle = self.limits.idle_by_hand;
         tracing::warn!(
@@ -180,6 +210,15 @@ impl Worker {
             self.give_up_after(error);
         }
         result
+    }
+
+    /// Refuses to write to a file that is no longer the one at its path: SQLite would take it, and it
+    /// would be gone with the process. It costs a look at a name, which the system has at hand.
+    pub(crate) fn check_file(&self) -> Result<()> {
+        match &self.opening.place {
+            Place::File(path) => self.opening.opened.check(path, &self.opening.shown),
+            Place::Memory => Ok(()),
+        }
     }
 
     /// Until when a statement may run that begins now, by `statement_timeout`.
@@ -352,4 +391,89 @@ pub(crate) fn broken() -> Error {
         .class(Class::NotSent)
         .evidence(Evidence::Neither)
         .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Sqlite, SqliteSession};
+    use mainstay_core::backend::{Backend, Begin, Call, Condition, Connection, Lane, Want};
+    use mainstay_core::config::{SqlitePath, SqliteTarget, Target};
+    use mainstay_core::{Config, Statement};
+
+    fn soon() -> Call {
+        Call {
+            lane: Lane::Write,
+            deadline: Deadline::from_now(Duration::from_secs(60)),
+        }
+    }
+
+    fn sqlite(path: SqlitePath) -> Sqlite {
+        let target = SqliteTarget::new(path);
+        Sqlite::new(&Config::new(Target::Sqlite(target.clone())), &target).unwrap()
+    }
+
+    async fn execute(connection: &dyn Connection, text: &str) -> Result<u64> {
+        let statement = Statement::new(text, ())?;
+        let reply = connection.run(&statement, Want::Affected, soon()).await;
+        reply.map(|reply| reply.affected)
+    }
+
+    /// A connection with a table on which a transaction is open.
+    async fn in_a_transaction(sqlite: &Sqlite) -> Arc<dyn Connection> {
+        let writer = sqlite.connect(Lane::Write, soon().deadline).await.unwrap();
+        execute(&*writer, "create table t (a)").await.unwrap();
+        writer.begin(Begin::default(), soon()).await.unwrap();
+        execute(&*writer, "insert into t values (1)").await.unwrap();
+        writer
+    }
+
+    async fn panic_on(connection: &dyn Connection) -> Error {
+        let session: &SqliteSession = connection.as_any().downcast_ref().unwrap();
+        let panicked = session.submit::<(), _>(None, |_, _| panic!("on purpose"));
+        panicked.await.unwrap_err()
+    }
+
+    #[tokio::test]
+    async fn a_panic_costs_its_connection_and_nobody_else_who_waits() {
+        let directory = tempfile::tempdir().unwrap();
+        let sqlite = sqlite(SqlitePath::File(directory.path().join("app.db")));
+        let writer = in_a_transaction(&sqlite).await;
+        let statement = Statement::new("insert into t values (2)", ()).unwrap();
+        let behind = writer.run_shared(&statement, Want::Affected, soon());
+        // Queued in this order: a future is begun by its first poll.
+        let (told, behind) = tokio::join!(panic_on(&*writer), behind);
+        assert!(told.is_outcome_unknown(), "{told}");
+        // It never began, so it may be done elsewhere.
+        let behind = behind.unwrap_err();
+        assert_eq!(behind.class(), Class::NotSent, "{behind}");
+        assert_eq!(writer.condition(), Condition::Broken);
+        let late = execute(&*writer, "insert into t values (3)").await;
+        assert_eq!(late.unwrap_err().class(), Class::RolledBack);
+        // The lock of the file was given back with the transaction.
+        let next = sqlite.connect(Lane::Write, soon().deadline).await.unwrap();
+        execute(&*next, "insert into t values (4)").await.unwrap();
+        let count = Statement::new("select group_concat(a) from t", ()).unwrap();
+        let count = next.run(&count, Want::Rows(1), soon()).await.unwrap();
+        assert_eq!(count.rows[0].at::<String>(0).unwrap(), "4");
+        writer.close(soon().deadline).await;
+    }
+
+    #[tokio::test]
+    async fn a_panic_does_not_lose_a_database_in_memory() {
+        let sqlite = sqlite(SqlitePath::Memory);
+        let only = in_a_transaction(&sqlite).await;
+        let told = panic_on(&*only).await;
+        assert!(told.is_outcome_unknown(), "{told}");
+        // What was meant for the transaction must not commit by itself.
+        let late = execute(&*only, "insert into t values (3)").await;
+        assert_eq!(late.unwrap_err().kind(), Kind::TransactionOver);
+        assert_eq!(only.condition(), Condition::Dirty);
+        only.clean(soon().deadline).await.unwrap();
+        assert_eq!(only.condition(), Condition::Clean);
+        execute(&*only, "insert into t values (4)").await.unwrap();
+        let sum = Statement::new("select sum(a) from t", ()).unwrap();
+        let sum = only.run(&sum, Want::Rows(1), soon()).await.unwrap();
+        assert_eq!(sum.rows[0].at::<i64>(0).unwrap(), 4);
+    }
 }

@@ -194,3 +194,20 @@ async fn the_runtime_is_never_blocked() {
     }
     bench.writer.cancel(soon()).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_read_that_is_dropped_is_interrupted_and_frees_its_reader() {
+    let bench = Bench::new().await;
+    let statement = Statement::new(ENDLESS, ()).unwrap();
+    let session: &mainstay_sqlite::SqliteSession = bench.reader.as_any().downcast_ref().unwrap();
+    let mut context = Context::from_waker(Waker::noop());
+    let mut running = bench.reader.run(&statement, Want::Affected, on(READ));
+    assert!(running.as_mut().poll(&mut context).is_pending());
+    while !session.is_running() {
+        tokio::task::yield_now().await;
+    }
+    drop(running);
+    // Behind it in the queue: it would wait for ever.
+    run(&*bench.reader, "select 1", (), READ).await.unwrap();
+    assert_eq!(bench.reader.condition(), Condition::Clean);
+}

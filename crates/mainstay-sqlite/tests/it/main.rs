@@ -14,6 +14,7 @@ mod killed;
 mod memory;
 mod opening;
 mod optimize;
+mod panics;
 mod placeholders;
 mod processes;
 mod refusals;

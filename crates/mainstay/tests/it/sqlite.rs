@@ -303,3 +303,25 @@ async fn a_transaction_by_hand_that_is_left_open_gives_the_writer_back_at_its_de
     let all: Vec<String> = db.fetch_all("select a from t", ()).await.unwrap();
     assert_eq!(all, ["next"]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_closure_that_panics_is_rolled_back_and_the_writer_goes_on() {
+    let (_directory, db) = fresh().await;
+    db.execute("create table t (a text)", ()).await.unwrap();
+    let panicking = db.clone();
+    let task = tokio::spawn(async move {
+        let panicked = panicking.transaction(async |tx| {
+            tx.execute("insert into t values ('gone')", ()).await?;
+            panic!("on purpose");
+            #[expect(unreachable_code, reason = "the type of the closure")]
+            Ok(())
+        });
+        panicked.await
+    });
+    assert!(task.await.unwrap_err().is_panic());
+    db.execute("insert into t values ('next')", ())
+        .await
+        .unwrap();
+    let all: Vec<String> = db.fetch_all("select a from t", ()).await.unwrap();
+    assert_eq!(all, ["next"]);
+}
