@@ -90,6 +90,7 @@ impl Worker {
         let ticket = Arc::clone(&write.ticket);
         let result = self.perform(&ticket, |worker| match &write.work {
             Work::One(statement, want) => {
+                worker.check_file()?;
                 worker.run(statement, *want, Lane::Write).map(Answer::Reply)
             }
             Work::Batch(statements) => worker
@@ -134,7 +135,7 @@ impl Worker {
     fn begin_for(&mut self, first: Write) -> Option<Write> {
         let begun = match first.ticket.objection() {
             Some(stop) => Err(not_begun(stop)),
-            None => {
+            None => self.check_file().and_then(|()| {
                 self.signals.replace(Some(Arc::clone(&first.ticket)));
                 let begun = self.control("BEGIN IMMEDIATE");
                 let stop = self.signals.objection();
@@ -143,7 +144,7 @@ impl Worker {
                     Some(stop) => not_begun(stop),
                     None => classify(error, Site::default()),
                 })
-            }
+            }),
         };
         match begun {
             Ok(()) => {

@@ -3,8 +3,9 @@
 //! A file that is deleted or replaced while it is open goes on living for those who have it open:
 //! their writes succeed and are gone with the process. SQLite notices that only without a
 //! write-ahead log. So the file's identity is noted when it is opened, and compared when a
-//! connection is checked and before another one is opened: two connections of one pool must never
-//! be connections to two files, and a file that was lost must not come back empty.
+//! connection is checked, before a transaction that writes, and before another connection is
+//! opened: two of one pool must never be connections to two files, and a file that was lost must not
+//! come back empty.
 
 use mainstay_core::error::Report;
 use mainstay_core::{Class, Error, Evidence, Kind, Result};

@@ -113,6 +113,9 @@ impl Worker {
             ));
         }
         let read_only = begin.read_only || lane == Lane::Read;
+        if !read_only {
+            self.check_file()?;
+        }
         // What was prepared in exclusive use was not looked at by the guard.
         if self
             .signals

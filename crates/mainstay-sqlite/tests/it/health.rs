@@ -1,8 +1,8 @@
 //! A check finds out what has become of the file.
 
 use crate::{Bench, PLAIN, READ, WRITE, execute, natively, on, scalar, soon};
-use mainstay_core::backend::{Backend, Condition};
-use mainstay_core::{Class, Evidence, Kind};
+use mainstay_core::backend::{Backend, Condition, Want};
+use mainstay_core::{Class, Evidence, Kind, Statement};
 use std::fs;
 use std::io::Write;
 
@@ -118,4 +118,41 @@ async fn a_dropped_write_probe_leaves_no_transaction() {
     bench.writer.roll_back(on(WRITE)).await.unwrap();
     let reader = bench.sqlite.connect(READ, soon()).await.unwrap();
     reader.check(soon()).await.unwrap();
+}
+
+/// SQLite would take the write, tell that it is on the disk, and it would be gone with the process.
+#[tokio::test]
+async fn a_file_that_was_deleted_or_replaced_takes_no_more_writes_until_it_is_back() {
+    let bench = Bench::with_table().await;
+    let (path, elsewhere) = (bench.path(), bench.directory.path().join("elsewhere.db"));
+    let writer = &*bench.writer;
+    let insert = Statement::new("insert into t (a) values ('x')", ()).unwrap();
+    let statements = [insert.clone(), insert.clone()];
+    for replaced in [false, true] {
+        fs::rename(&path, &elsewhere).unwrap();
+        if replaced {
+            fs::write(&path, "").unwrap();
+        }
+        let one = writer.run_shared(&insert, Want::Affected, on(WRITE)).await;
+        let batch = writer.batch_shared(&statements, PLAIN, on(WRITE)).await;
+        let begun = writer.begin(PLAIN, on(WRITE)).await;
+        let word = if replaced {
+            "replaced"
+        } else {
+            "moved or deleted"
+        };
+        for error in [one.unwrap_err(), batch.unwrap_err(), begun.unwrap_err()] {
+            assert_eq!(
+                (error.kind(), error.class()),
+                (Kind::Storage, Class::NotSent)
+            );
+            assert!(error.message().contains(word), "{error}");
+        }
+        fs::rename(&elsewhere, &path).unwrap();
+    }
+    writer
+        .run_shared(&insert, Want::Affected, on(WRITE))
+        .await
+        .unwrap();
+    assert_eq!(bench.count("t").await, 1);
 }
