@@ -14,7 +14,7 @@ mod keyword;
 mod listening;
 
 pub use copying::{CopySink, CopySource};
-pub use info::{ApplicationInfo, FileInfo, Info, SessionCounts, TableInfo};
+pub use info::{ApplicationInfo, FileInfo, Info, LogInfo, SessionCounts, TableInfo};
 pub use listening::{Heard, Listening, Notification};
 
 use crate::row::{Columns, Row};
@@ -23,6 +23,7 @@ use crate::{Deadline, Error, Result, Statement};
 use std::any::Any;
 use std::fmt::Debug;
 use std::future::Future;
+use std::panic::Location;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -368,6 +369,11 @@ pub trait Connection: Send + Sync + Debug + 'static {
     /// The lane whose setting the session has now; the pool prefers it for that lane.
     fn lane(&self) -> Lane;
 
+    /// Tells the session who has it from now on.
+    fn on_lent(&self, site: &'static Location<'static>) {
+        let _ = site; // only who can be blamed wants to know
+    }
+
     /// Tells the session that its user may change its state from now on (`with_connection`,
     /// `acquire`): the condition stays dirty until [`clean`](Self::clean) has restored everything.
     fn hand_over(&self);
@@ -490,6 +496,12 @@ pub trait Backend: Send + Sync + Debug + 'static {
         connection: &'a dyn Connection,
         deadline: Deadline,
     ) -> BoxFuture<'a, Result<Info>>;
+
+    /// What is known of the write-ahead log, without asking for it; `None` where it is nobody's
+    /// affair.
+    fn log(&self) -> Option<LogInfo> {
+        None
+    }
 
     /// The texts for the migration runner.
     fn migrations(&self) -> &'static MigrationDialect;

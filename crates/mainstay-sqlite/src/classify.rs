@@ -203,6 +203,7 @@ pub(crate) fn stopped(stop: Stop) -> Report {
             Kind::Cancelled,
             "the connection was closed while the statement ran",
         ),
+        Stop::LogLimit => (Kind::Cancelled, LOG_LIMIT),
     };
     let report = Report::new(kind, message).evidence(Evidence::Neither);
     match stop {
@@ -215,8 +216,23 @@ pub(crate) fn stopped(stop: Stop) -> Report {
             .class(Class::Permanent)
             .timed_out()
             .remedy("look at why it is slow (explain query plan), or raise the limit"),
+        // It would last as long again.
+        Stop::LogLimit => report.class(Class::Permanent).remedy(SHORTER_READS),
         Stop::Cancelled | Stop::Abandoned | Stop::Closed => report.class(Class::Permanent),
     }
+}
+
+const LOG_LIMIT: &str =
+    "the read lasted so long that the write-ahead log, which it keeps, has reached its limit";
+const SHORTER_READS: &str = "read in shorter pieces, or raise wal_limit_mib";
+
+/// The error of whatever is asked of a transaction that was ended for the sake of the log.
+pub(crate) fn ended_for_log() -> Error {
+    Report::new(Kind::TransactionOver, LOG_LIMIT)
+        .class(Class::Permanent)
+        .evidence(Evidence::Neither)
+        .remedy(SHORTER_READS)
+        .into()
 }
 
 /// The error of a call that was stopped before it began.

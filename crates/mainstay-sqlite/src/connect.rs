@@ -10,6 +10,8 @@ use crate::ground;
 use crate::guard::Guard;
 use crate::identity::Opened;
 use crate::latch::Latch;
+use crate::log::{self, Log};
+use crate::readers::Readers;
 use crate::signals::{self, Signals};
 use mainstay_core::config::Durability;
 use mainstay_core::error::Report;
@@ -68,6 +70,14 @@ pub(crate) struct Opening {
     pub(crate) counts: Arc<Counts>,
     /// Shut after a COMMIT whose outcome is not known.
     pub(crate) latch: Arc<Latch>,
+    /// The write-ahead log.
+    pub(crate) log: Arc<Log>,
+    /// Whether a thread beside the writer copies the log.
+    pub(crate) copies_beside: bool,
+    /// Who reads.
+    pub(crate) readers: Arc<Readers>,
+    /// From how many bytes of the log on a reader that keeps it is ended.
+    pub(crate) wal_limit: Option<u64>,
 }
 
 /// An open handle, counted.
@@ -179,6 +189,43 @@ impl Opening {
         Ok(handle)
     }
 
+    /// A handle beside the writer's, which copies the log and does nothing else. It waits for no lock
+    /// and writes nothing of its own.
+    pub(crate) fn open_beside(&self) -> Result<Handle> {
+        let Place::File(path) = &self.place else {
+            return Err(Report::new(Kind::Config, "a database in memory has no log").into());
+        };
+        self.opened.check(path, &self.shown)?;
+        let flags = OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_READ_WRITE;
+        let failed = |error| classify(error, Site::default());
+        let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
+        let handle = Handle::new(connection, &self.handles);
+        let settled = handle.busy_timeout(Duration::ZERO).and_then(|()| {
+            handle.execute_batch(&format!(
+                "{} PRAGMA mmap_size = 0; PRAGMA query_only = ON;",
+                self.syncing()
+            ))
+        });
+        settled.map_err(failed)?;
+        Ok(handle)
+    }
+
+    /// What is synced, and how.
+    fn syncing(&self) -> String {
+        // Only macOS tells a sync that reaches the disk's own cache from one that reaches the disk.
+        let (synchronous, full_fsync) = match self.durability {
+            // Nobody looks for it after a power cut.
+            _ if self.scratch.is_some() => ("OFF", "OFF"),
+            Durability::Full => ("FULL", "ON"),
+            Durability::Relaxed => ("NORMAL", "OFF"),
+        };
+        format!(
+            "PRAGMA synchronous = {synchronous};
+             PRAGMA fullfsync = {full_fsync};
+             PRAGMA checkpoint_fullfsync = {full_fsync};"
+        )
+    }
+
     fn is_wal(&self, path: &Path, signals: &Arc<Signals>) -> Result<bool> {
         let flags = OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_READ_ONLY;
         let mode = Connection::open_with_flags(path, flags).and_then(|mut connection| {
@@ -249,29 +296,24 @@ impl Opening {
             _ => "PRAGMA journal_mode",
         };
         let mode = connection.query_row(switch, [], |row| row.get::<_, String>(0))?;
-        // Only macOS tells a sync that reaches the disk's own cache from one that reaches the disk.
-        let (synchronous, full_fsync) = match self.durability {
-            // Nobody looks for it after a power cut.
-            _ if self.scratch.is_some() => ("OFF", "OFF"),
-            Durability::Full => ("FULL", "ON"),
-            Durability::Relaxed => ("NORMAL", "OFF"),
-        };
         let (cache, query_only) = match self.access {
             Access::Write => (CACHE_KIB_WRITER, "OFF"),
             Access::Read => (CACHE_KIB_READER, "ON"),
         };
         connection.execute_batch(&format!(
-            "PRAGMA synchronous = {synchronous};
-             PRAGMA fullfsync = {full_fsync};
-             PRAGMA checkpoint_fullfsync = {full_fsync};
+            "{}
              PRAGMA foreign_keys = ON;
              PRAGMA cache_size = -{cache};
              PRAGMA temp_store = MEMORY;
              PRAGMA mmap_size = 0;
              PRAGMA journal_size_limit = {WAL_KEPT_BYTES};
-             PRAGMA query_only = {query_only};"
+             PRAGMA query_only = {query_only};",
+            self.syncing()
         ))?;
         connection.set_prepared_statement_cache_capacity(self.statement_cache_size);
+        if self.access == Access::Write && is_file {
+            log::install(connection, &self.log)?;
+        }
         Ok(mode)
     }
 

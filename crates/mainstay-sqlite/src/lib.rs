@@ -20,6 +20,8 @@
 //! * `ground`: where the file lies, and whether a write-ahead log works there
 //! * `identity`: whether a path still leads to the file that was opened
 //! * `latch`: what is done after a COMMIT that the disk failed
+//! * `log`, `checkpoint`: how much is in the write-ahead log, and who copies it into the database
+//! * `readers`: who reads for so long that the log cannot be emptied
 //! * `signals`: how a deadline, a dropped future or a close stops what runs in C
 //! * `queue`, `worker`: what waits for the thread that owns a handle, and the thread
 //! * `session`: one connection, as the facade sees it ([`SqliteSession`])
@@ -33,6 +35,7 @@
 
 mod backup;
 mod bind;
+mod checkpoint;
 mod classify;
 mod connect;
 mod counts;
@@ -45,10 +48,12 @@ mod health;
 mod identity;
 mod keyword;
 mod latch;
+mod log;
 mod migrate;
 mod optimize;
 mod queue;
 mod read_lane;
+mod readers;
 mod session;
 mod signals;
 mod transaction;
@@ -61,8 +66,8 @@ pub use session::SqliteSession;
 
 use connect::{Access, Opening, Place};
 use mainstay_core::backend::{
-    Backend, Backup, BoxFuture, Connection, Info, Lane, Layout, MigrationDialect, Presumption,
-    Progress, Sharing, System,
+    Backend, Backup, BoxFuture, Connection, Info, Lane, Layout, LogInfo, MigrationDialect,
+    Presumption, Progress, Sharing, System,
 };
 use mainstay_core::config::{SqlitePath, SqliteTarget, Target};
 use mainstay_core::error::Report;
@@ -137,17 +142,7 @@ impl Sqlite {
             }
         };
         let layout = layout(&place, config.connection_limit);
-        if matches!(layout, Layout::Split { .. })
-            && !connect::resets_wal_safely(rusqlite::version_number())
-        {
-            let message = format!(
-                "SQLite {} can corrupt a file that several connections use (the WAL-reset bug)",
-                rusqlite::version()
-            );
-            return Err(Report::new(Kind::Config, message)
-                .remedy("build with SQLite 3.51.3 or newer, or set connection_limit=1")
-                .into());
-        }
+        check_library(layout, rusqlite::version_number())?;
         let opening = Opening {
             place,
             access: Access::Write,
@@ -161,6 +156,10 @@ impl Sqlite {
             opened: Arc::default(),
             counts: Arc::default(),
             latch: Arc::default(),
+            log: Arc::default(),
+            readers: Arc::default(),
+            wal_limit: target.wal_limit,
+            copies_beside: has_several_handles(layout),
         };
         let limits = Limits {
             statement: config.statement_timeout,
@@ -196,6 +195,21 @@ impl Sqlite {
         self.opening.counts.commits()
     }
 
+    fn log_info(&self) -> LogInfo {
+        let (extent, oldest) = (self.opening.log.extent(), self.opening.readers.oldest());
+        let mut info = LogInfo::default();
+        info.pages = extent.pages.into();
+        info.copied_pages = extent.copied.into();
+        info.bytes = self.opening.log.bytes();
+        info.is_held = extent.is_held;
+        info.error = self.opening.log.failure().map(|error| error.to_string());
+        if let Some(oldest) = oldest {
+            info.oldest_reader = Some(oldest.since.elapsed());
+            info.oldest_reader_site = oldest.site;
+        }
+        info
+    }
+
     fn handles(&self) -> &AtomicUsize {
         &self.opening.handles
     }
@@ -211,6 +225,27 @@ fn layout(place: &Place, connection_limit: usize) -> Layout {
         }
         _ => Layout::Single,
     }
+}
+
+/// Whether more than one handle writes or checkpoints the file.
+fn has_several_handles(layout: Layout) -> bool {
+    matches!(layout, Layout::Split { .. })
+}
+
+/// Refuses a library with which several handles can corrupt a file.
+fn check_library(layout: Layout, version: i32) -> Result<()> {
+    if !has_several_handles(layout) || connect::resets_wal_safely(version) {
+        return Ok(());
+    }
+    let message = format!(
+        "SQLite {}.{}.{} can corrupt a file that several connections use (the WAL-reset bug)",
+        version / 1_000_000,
+        version / 1_000 % 1_000,
+        version % 1_000
+    );
+    Err(Report::new(Kind::Config, message)
+        .remedy("build with SQLite 3.51.3 or newer, or set connection_limit=1")
+        .into())
 }
 
 /// A connection of this backend, as itself.
@@ -238,7 +273,7 @@ impl Backend for Sqlite {
     }
 
     fn sharing(&self, lane: Lane) -> Option<Sharing> {
-        let commits_in_groups = matches!(self.layout, Layout::Split { .. }) && lane == Lane::Write;
+        let commits_in_groups = has_several_handles(self.layout) && lane == Lane::Write;
         commits_in_groups.then_some(Sharing {
             active: 1,
             depth: queue::WRITERS_MAX,
@@ -257,8 +292,9 @@ impl Backend for Sqlite {
         };
         Box::pin(async move {
             let session = Arc::new(self.open(access, deadline).await?);
-            if access == Access::Write {
-                self.watch(Some(&session));
+            match access {
+                Access::Write => self.watch(Some(&session)),
+                Access::Read => self.opening.readers.join(&session, true),
             }
             if matches!(self.opening.place, Place::Memory) {
                 *self.memory.lock().unwrap_or_else(PoisonError::into_inner) =
@@ -301,10 +337,18 @@ impl Backend for Sqlite {
     ) -> BoxFuture<'a, Result<Info>> {
         let handles = self.handles().load(Ordering::Relaxed);
         Box::pin(async move {
-            own(connection)?
+            let mut info = own(connection)?
                 .submit(Some(deadline), move |worker, _| worker.info(handles))
-                .await
+                .await?;
+            if let Some(file) = &mut info.file {
+                file.log = self.log();
+            }
+            Ok(info)
         })
+    }
+
+    fn log(&self) -> Option<LogInfo> {
+        matches!(self.opening.place, Place::File(_)).then(|| self.log_info())
     }
 
     fn migrations(&self) -> &'static MigrationDialect {
@@ -347,7 +391,9 @@ impl Backend for Sqlite {
             } else {
                 // A handle of its own, for as long as it takes: readers of the pool stay readers.
                 let deadline = Deadline::from_now(self.opening.busy_timeout.max(OPENING_MIN));
-                Some(Arc::new(self.open(Access::Read, deadline).await?))
+                let session = Arc::new(self.open(Access::Read, deadline).await?);
+                self.opening.readers.join(&session, false);
+                Some(session)
             };
             let session = session.ok_or_else(|| {
                 Error::from(Report::new(
@@ -369,3 +415,22 @@ impl Backend for Sqlite {
 
 /// How long a backup's own handle may take to open and to close.
 const OPENING_MIN: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_library_with_the_wal_reset_bug_never_gets_a_second_handle() {
+        let file = || Place::File("app.db".into());
+        let several = layout(&file(), 5);
+        let error = check_library(several, 3_051_002).unwrap_err();
+        assert!(error.message().contains("3.51.2"), "{error}");
+        check_library(several, 3_051_003).unwrap();
+        // What may have the bug has one handle, and so nobody who copies the log beside it.
+        for single in [layout(&file(), 1), layout(&Place::Memory, 5)] {
+            check_library(single, 3_051_002).unwrap();
+            assert!(!has_several_handles(single));
+        }
+    }
+}

@@ -20,7 +20,7 @@ use mainstay_core::token::Token;
 use mainstay_core::{Class, Deadline, Error, Evidence, Kind, Result, Statement};
 use std::any::Any;
 use std::future::{Future, poll_fn};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -131,6 +131,29 @@ impl SqliteSession {
     #[must_use]
     pub fn is_running(&self) -> bool {
         self.signals.current().is_some()
+    }
+
+    /// Since when the connection has been reading one state of the file, and who has it.
+    pub(crate) fn reads_since(&self) -> Option<(Instant, Option<&'static Location<'static>>)> {
+        self.signals.reads_since()
+    }
+
+    /// Ends the reading that began then, if it still goes on: the statement is stopped, or the
+    /// transaction rolled back between two statements. Waits for nothing.
+    pub(crate) fn end_reading(&self, since: Instant) {
+        let still = self.reads_since().is_some_and(|(now, _)| now == since);
+        if !still {
+            return;
+        }
+        self.signals.stop_current(Stop::LogLimit);
+        let queue = self
+            .queue
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let job: Job = Box::new(move |worker| worker.end_reading(since));
+        // A full queue is asked again at the next checkpoint.
+        drop(queue.map(|queue| queue.try_send(Task::Job(job))));
     }
 
     /// Puts a job into the queue and waits for its answer.
@@ -414,6 +437,10 @@ impl Connection for SqliteSession {
 
     fn lane(&self) -> Lane {
         self.lane
+    }
+
+    fn on_lent(&self, site: &'static Location<'static>) {
+        self.signals.set_site(site);
     }
 
     fn hand_over(&self) {

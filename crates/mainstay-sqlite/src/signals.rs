@@ -7,6 +7,7 @@
 
 use mainstay_core::Deadline;
 use std::cell::{Cell, RefCell};
+use std::panic::Location;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -33,6 +34,8 @@ pub(crate) enum Stop {
     Abandoned,
     /// The connection is being closed.
     Closed,
+    /// It is a read that keeps the write-ahead log from being emptied, which has reached its limit.
+    LogLimit,
 }
 
 /// One call, as seen by those who may end it.
@@ -180,6 +183,18 @@ pub(crate) struct Signals {
     pub(crate) broken: AtomicBool,
     /// No further call is begun.
     pub(crate) closing: AtomicBool,
+    /// A transaction was ended because of [`Stop::LogLimit`], and its user does not know yet.
+    pub(crate) ended_for_log: AtomicBool,
+    reading: Mutex<Reading>,
+}
+
+/// What a connection of the read lane is doing to the write-ahead log.
+#[derive(Copy, Clone, Debug, Default)]
+struct Reading {
+    /// Since when it has been looking at one state of the file.
+    since: Option<Instant>,
+    /// Who has it.
+    site: Option<&'static Location<'static>>,
 }
 
 impl Signals {
@@ -202,6 +217,31 @@ impl Signals {
         if let Some(ticket) = self.current() {
             ticket.stop(why);
         }
+    }
+
+    fn reading(&self) -> MutexGuard<'_, Reading> {
+        self.reading.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes note of who has the connection.
+    pub(crate) fn set_site(&self, site: &'static Location<'static>) {
+        self.reading().site = Some(site);
+    }
+
+    /// A statement or a transaction begins to read, unless one already does.
+    pub(crate) fn begin_reading(&self) {
+        self.reading().since.get_or_insert_with(Instant::now);
+    }
+
+    /// Nothing is read any more.
+    pub(crate) fn end_reading(&self) {
+        self.reading().since = None;
+    }
+
+    /// Since when the connection has been reading, and who has it.
+    pub(crate) fn reads_since(&self) -> Option<(Instant, Option<&'static Location<'static>>)> {
+        let reading = *self.reading();
+        reading.since.map(|since| (since, reading.site))
     }
 
     /// Why the running call has to stop, if it has to.

@@ -5,8 +5,9 @@
 //! threads. So every connection is one thread with a name, which takes jobs from a bounded queue
 //! and ends when its connection is dropped.
 
-use crate::classify::{Site, classify, not_begun, spoils_the_handle};
-use crate::connect::{Handle, Opening, Place};
+use crate::checkpoint::Checkpointer;
+use crate::classify::{Site, classify, ended_for_log, not_begun, spoils_the_handle};
+use crate::connect::{Access, Handle, Opening, Place};
 use crate::guard::{Guard, Refuse};
 use crate::queue::Task;
 use crate::signals::{Signals, Ticket};
@@ -76,6 +77,8 @@ pub(crate) fn run(
     if opened.send(Ok(())).is_err() {
         return;
     }
+    // Dropped before the handle, which then is the last one to close.
+    let checkpointer = worker.start_checkpointer();
     let mut next = None;
     while let Some(task) = next.take().or_else(|| worker.wait(&mut queue)) {
         // What is still queued when the connection closes is dropped, and its callers are told.
@@ -89,6 +92,7 @@ pub(crate) fn run(
             None
         });
     }
+    drop(checkpointer);
 }
 
 /// The time ended before something came.
@@ -193,6 +197,14 @@ impl Worker {
             // The connection is broken now, and closing it rolls back.
             Err(error) => tracing::warn!(%error, "it could not be rolled back"),
         }
+        self.settle();
+    }
+
+    fn start_checkpointer(&self) -> Option<Checkpointer> {
+        let is_wanted = self.opening.access == Access::Write && self.opening.copies_beside;
+        is_wanted
+            .then(|| Checkpointer::start(&self.opening))
+            .flatten()
     }
 
     /// Does one call's work under its ticket and settles what is left of it.
@@ -202,8 +214,11 @@ impl Worker {
         work: impl FnOnce(&mut Self) -> Result<T>,
     ) -> Result<T> {
         ticket.begin(self.statement_limit()).map_err(not_begun)?;
+        if self.opening.access == Access::Read {
+            self.signals.begin_reading();
+        }
         self.signals.replace(Some(Arc::clone(ticket)));
-        let result = work(self);
+        let result = work(self).map_err(|error| self.why_over(error));
         self.signals.replace(None);
         self.settle();
         if let Err(error) = &result {
@@ -249,6 +264,45 @@ impl Worker {
             .is_none_or(|handle| handle.is_autocommit());
         let open = !self.unit.is_idle() || !autocommit;
         self.signals.in_transaction.store(open, Ordering::SeqCst);
+        if self.unit.is_idle() {
+            self.signals.ended_for_log.store(false, Ordering::SeqCst);
+        }
+        if autocommit && self.opening.access == Access::Read {
+            self.signals.end_reading();
+            self.opening.log.on_reader_gone();
+        }
+    }
+
+    /// Ends a transaction that has been reading since then and keeps the log. The statement that ran
+    /// meanwhile, if there was one, has been stopped by its ticket.
+    pub(crate) fn end_reading(&mut self, since: Instant) {
+        let is_idle = self.handle().is_ok_and(|handle| handle.is_autocommit());
+        let still = self
+            .signals
+            .reads_since()
+            .is_some_and(|(now, _)| now == since);
+        if is_idle || !still {
+            return;
+        }
+        let was_ours = !self.unit.is_idle();
+        match self.roll_back() {
+            Ok(()) if was_ours => {
+                self.unit = Unit::Ended;
+                self.signals.ended_for_log.store(true, Ordering::SeqCst);
+            }
+            Ok(()) => {}
+            Err(error) => tracing::debug!(%error, "a read could not be ended"),
+        }
+        self.settle();
+    }
+
+    /// Says why a transaction is over whose user could not know.
+    fn why_over(&self, error: Error) -> Error {
+        let is_ours = self.signals.ended_for_log.load(Ordering::SeqCst);
+        if is_ours && error.kind() == Kind::TransactionOver {
+            return ended_for_log();
+        }
+        error
     }
 
     /// Whoever comes next gets a new handle. Memory has no second one.

@@ -231,6 +231,7 @@ impl Lanes {
             lease = pool.acquire_with(self.request(lane, deadline, site)) => lease.map_err(|error| explain(&error))?,
             refusal = gate.opened() => return Err(refusal),
         };
+        lease.on_lent(site);
         Ok(lease)
     }
 

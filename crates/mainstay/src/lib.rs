@@ -88,8 +88,8 @@ pub use lease::Lease;
 pub use listen::{ListenEvent, Listener};
 pub use mainstay_core::backend;
 pub use mainstay_core::backend::{
-    ApplicationInfo, Backup, FileInfo, Info, Isolation, Notification, SessionCounts, System,
-    TableInfo,
+    ApplicationInfo, Backup, FileInfo, Info, Isolation, LogInfo, Notification, SessionCounts,
+    System, TableInfo,
 };
 pub use mainstay_core::config;
 pub use mainstay_core::error::Doubt;

@@ -38,7 +38,7 @@ const HISTOGRAMS: [(&str, &str); 4] = [
 ];
 
 /// States, with their meaning.
-const GAUGES: [(&str, &str); 4] = [
+const GAUGES: [(&str, &str); 7] = [
     ("db.client.connection.count", "Open connections by state."),
     (
         "db.client.connection.max",
@@ -51,6 +51,18 @@ const GAUGES: [(&str, &str); 4] = [
     (
         "db.client.mainstay.breaker_open",
         "1 while this gate of the breaker is open, 0.5 while half open.",
+    ),
+    (
+        "db.client.mainstay.wal_size",
+        "Bytes that the pages of a SQLite file's write-ahead log take.",
+    ),
+    (
+        "db.client.mainstay.wal_held",
+        "1 while a reader keeps the write-ahead log from being emptied.",
+    ),
+    (
+        "db.client.mainstay.oldest_read",
+        "Seconds that the oldest reader of a SQLite file has been reading, 0 without one.",
     ),
 ];
 
@@ -228,6 +240,22 @@ impl crate::Database {
                 gauge!("db.client.connection.count",
                     SYSTEM => system, POOL => name.clone(), STATE => state)
                 .set(count as f64);
+            }
+        }
+        if let Some(log) = &status.log {
+            let oldest = log.oldest_reader.unwrap_or_default().as_secs_f64();
+            #[expect(
+                clippy::cast_precision_loss,
+                reason = "a log of 2^53 bytes is on no disk"
+            )]
+            let bytes = log.bytes as f64;
+            let held = f64::from(u8::from(log.is_held));
+            for (metric, value) in [
+                ("db.client.mainstay.wal_size", bytes),
+                ("db.client.mainstay.wal_held", held),
+                ("db.client.mainstay.oldest_read", oldest),
+            ] {
+                gauge!(metric, SYSTEM => system, POOL => status.target.clone()).set(value);
             }
         }
         for (name, gate) in status.breaker.gates() {

@@ -1,7 +1,7 @@
 //! What is known without asking the database.
 
 use crate::database::Database;
-use mainstay_core::backend::{Lane, System};
+use mainstay_core::backend::{Lane, LogInfo, System};
 use std::time::Duration;
 
 /// One pool at one instant; `open` is always the sum of the states below it.
@@ -114,6 +114,8 @@ pub struct Status {
     pub pools: Vec<PoolStatus>,
     /// The breaker.
     pub breaker: Breaker,
+    /// The write-ahead log of a SQLite file; `None` elsewhere.
+    pub log: Option<LogInfo>,
     /// Whether the handle has been closed.
     pub closed: bool,
     /// How long the handle has existed.
@@ -168,6 +170,7 @@ impl Database {
             target: self.target().to_owned(),
             pools,
             breaker: engine.gate.status(),
+            log: engine.backend.log(),
             closed: engine.lanes.pool(Lane::Read).is_closed(),
             uptime: self.uptime(),
         }

@@ -1,5 +1,8 @@
 //! What `Database::info` tells: whatever a backend cannot say is `None`, never a guess.
 
+use std::panic::Location;
+use std::time::Duration;
+
 /// What `Database::info` tells.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
@@ -131,4 +134,29 @@ pub struct FileInfo {
     /// Size of the write-ahead log's file in bytes. The file is used again from its beginning, so
     /// it says how much the log has held, not how much it holds.
     pub wal_bytes: u64,
+    /// The write-ahead log, as far as this process knows it; `None` where there is none.
+    pub log: Option<LogInfo>,
+}
+
+/// What is known of a write-ahead log without asking for it.
+///
+/// A log that is held grows with every commit. Writing goes on as before, reading becomes slower, and
+/// the disk fills.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LogInfo {
+    /// Pages that are in it, as the last commit of this process left it; 0 before that.
+    pub pages: u64,
+    /// Those of them that the last checkpoint of this process has found or put in the database.
+    pub copied_pages: u64,
+    /// The bytes that its pages take.
+    pub bytes: u64,
+    /// Whether somebody who reads an older state of the database keeps the rest from being copied.
+    pub is_held: bool,
+    /// How long the oldest reader of this process has been reading.
+    pub oldest_reader: Option<Duration>,
+    /// Where in the application it got its connection.
+    pub oldest_reader_site: Option<&'static Location<'static>>,
+    /// Why the last checkpoint failed, if it did.
+    pub error: Option<String>,
 }

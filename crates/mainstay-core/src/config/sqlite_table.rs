@@ -75,6 +75,26 @@ pub(super) const NETWORK_FILE_SYSTEM: Parameter = Parameter {
         without them the file is corrupted in silence",
 };
 
+pub(super) const WAL_LIMIT_MIB: Parameter = Parameter {
+    name: "wal_limit_mib",
+    applies: Applies::Sqlite,
+    form: Form::Count {
+        least: 0,
+        most: 1024 * 1024,
+        example: "1024",
+        set: |draft, limit| {
+            let bytes = u64::from(limit) * 1024 * 1024;
+            draft.on_sqlite(|target| target.wal_limit = (bytes > 0).then_some(bytes));
+        },
+    },
+    default: "0",
+    environment: Some("DB_WAL_LIMIT_MIB"),
+    meaning: "from how many MiB of the write-ahead log on the oldest read is ended that keeps it \
+        from being emptied; 0 = never",
+    reason: "how long a read may last is the application's affair; that the log grows is told in \
+        any case",
+};
+
 pub(super) const TEMP: Parameter = Parameter {
     name: "temp",
     applies: Applies::Sqlite,

@@ -544,6 +544,7 @@ pub static PARAMETERS: &[Parameter] = &[
     sqlite_table::BUSY_TIMEOUT,
     sqlite_table::WRITE_PROBE,
     sqlite_table::NETWORK_FILE_SYSTEM,
+    sqlite_table::WAL_LIMIT_MIB,
     sqlite_table::TEMP,
 ];
 

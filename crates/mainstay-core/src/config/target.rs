@@ -219,6 +219,9 @@ pub struct SqliteTarget {
     pub write_probe: bool,
     /// Whether the file may lie on a network file system.
     pub network_file_system: bool,
+    /// From how many bytes of the write-ahead log on a read that keeps it from being emptied is
+    /// ended; `None` never.
+    pub wal_limit: Option<u64>,
 }
 
 impl SqliteTarget {
@@ -234,6 +237,8 @@ impl SqliteTarget {
             write_probe: false,
             // Shared memory and locks that hold are what the write-ahead log is made of.
             network_file_system: false,
+            // How long a read may last is the application's affair; that the log grows is told.
+            wal_limit: None,
         }
     }
 }

@@ -91,11 +91,13 @@ fn every_variable_is_read_in_its_own_unit() {
 
 #[test]
 fn a_variable_of_sqlite_is_read() {
-    let config = read(SQLITE, &[("DB_WRITE_PROBE", "true")]).unwrap();
+    let given = [("DB_WRITE_PROBE", "true"), ("DB_WAL_LIMIT_MIB", "512")];
+    let config = read(SQLITE, &given).unwrap();
     let Target::Sqlite(target) = config.target else {
         panic!("{SQLITE} is a file");
     };
     assert!(target.write_probe);
+    assert_eq!(target.wal_limit, Some(512 * 1024 * 1024));
 }
 
 #[test]
@@ -111,7 +113,7 @@ fn a_variable_is_the_parameters_name_in_capitals() {
             variables += 1;
         }
     }
-    assert_eq!(variables, 19, "the tests above set each of them");
+    assert_eq!(variables, 20, "the tests above set each of them");
 }
 
 #[test]

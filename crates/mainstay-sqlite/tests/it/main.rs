@@ -11,6 +11,7 @@ mod failure_table;
 mod group;
 mod health;
 mod killed;
+mod log;
 mod memory;
 mod opening;
 mod optimize;
