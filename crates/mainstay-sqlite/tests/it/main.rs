@@ -4,6 +4,7 @@
 mod abandoned;
 mod crowd;
 mod deadline;
+mod disk_full;
 mod exclusive;
 mod failed_sync;
 mod failing_disk;
