@@ -2,6 +2,7 @@
 
 use crate::flight::launch;
 use crate::session::{Flight, Link};
+use crate::timeout::LIFT;
 use crate::wire::TransactionState;
 use mainstay_core::backend::Lane;
 use mainstay_core::error::Report;
@@ -81,22 +82,11 @@ impl Link {
         if abandoned && self.log.is_pending() {
             self.cancel(deadline).await?;
         }
-        self.come_to_rest(abandoned, deadline).await?;
-        if self.log.state() != TransactionState::Idle {
-            self.settled(self.client.batch_execute("ROLLBACK")).await?;
+        // What a user did with the driver's own client, and what was abandoned, may not even have been sent.
+        if abandoned || handed_over || self.log.is_pending() || self.has_orphans() {
+            self.come_to_rest(abandoned, deadline).await?;
         }
-        if handed_over {
-            self.settled(self.client.batch_execute(RESTORE)).await?;
-            self.statements().clear();
-            let mut usage = self.usage();
-            usage.lane = usage.first_lane;
-        } else {
-            self.settled(self.lift_left_over_limit()).await?;
-        }
-        if !handed_over && self.style.lanes && !self.reports_its_lane {
-            self.verify_lane().await?;
-        }
-        self.settled(self.client.check_connection()).await?;
+        self.reset(handed_over).await?;
         self.log.settle();
         self.log.take_preface();
         if self.log.state() != TransactionState::Idle {
@@ -108,6 +98,33 @@ impl Link {
         }
         drop(turn);
         flight.land();
+        Ok(())
+    }
+
+    /// Undoes what was left behind, in one flight: a transaction that was dropped costs one round trip.
+    async fn reset(&self, handed_over: bool) -> Result<()> {
+        let is_open = self.log.state() != TransactionState::Idle;
+        let send = |text| launch(self.client.batch_execute(text));
+        let rolled_back = is_open.then(|| send("ROLLBACK"));
+        let is_limited = self.usage().limited;
+        let restored = match (handed_over, is_limited) {
+            (true, _) => Some(send(RESTORE)),
+            (false, true) => Some(send(LIFT)),
+            (false, false) => None,
+        };
+        // Everything before it has been answered when this is.
+        let answered = launch(self.client.check_connection());
+        for request in [rolled_back, restored].into_iter().flatten() {
+            self.settled(request.landed()).await?;
+        }
+        self.settled(answered.landed()).await?;
+        if handed_over {
+            self.statements().clear();
+            let mut usage = self.usage();
+            usage.lane = usage.first_lane;
+        } else if self.style.lanes && !self.reports_its_lane {
+            self.verify_lane().await?;
+        }
         Ok(())
     }
 
@@ -139,6 +156,11 @@ impl Link {
     ) -> Result<T> {
         let leg = self.leg(crate::classify::Phase::Prepare);
         answer.await.map_err(|error| self.judge(leg, error))
+    }
+
+    fn has_orphans(&self) -> bool {
+        let orphans = self.orphans.lock();
+        !orphans.unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
     /// Waits for preparations whose callers went away, and drops what they prepared, which closes

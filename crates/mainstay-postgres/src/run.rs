@@ -92,7 +92,9 @@ impl Link {
         }
         self.refuse_late(call.deadline)?;
         let text = statement.text();
+        // Large, so it stays here, and what flies is a pointer to it.
         let request = fetch(&self.client, &prepared, text, bound, want, usize::MAX);
+        let request = pin!(request);
         let limited = self.limit_write(call).await?;
         let mut guarded = self.send_guarded(call.lane, first.as_ref(), request);
         guarded.leg.index += u64::from(limited.is_some());

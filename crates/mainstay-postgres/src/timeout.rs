@@ -14,7 +14,6 @@ use crate::classify::Phase;
 use crate::flight::{Launched, launch};
 use crate::run::DriverResult;
 use crate::session::Link;
-use crate::wire::TransactionState;
 use mainstay_core::backend::{Call, Lane};
 use mainstay_core::{Deadline, Result};
 use std::time::Duration;
@@ -134,14 +133,6 @@ impl Link {
         Ok(*self
             .own_limit
             .get_or_init(|| own.map(Duration::from_millis)))
-    }
-
-    /// Takes a limit back that was left behind.
-    pub(crate) async fn lift_left_over_limit(&self) -> DriverResult<()> {
-        if self.usage().limited && self.log.state() == TransactionState::Idle {
-            self.client.batch_execute(LIFT).await?;
-        }
-        Ok(())
     }
 }
 

@@ -18,7 +18,7 @@ pub(crate) struct Preface {
 impl Preface {
     /// One command each.
     pub(crate) fn new(commands: &[&str]) -> Self {
-        let mut frames = Vec::new();
+        let mut frames = Vec::with_capacity(64 * commands.len());
         for command in commands {
             // Unnamed, without types; bound without formats and values; executed to its end.
             frame(&mut frames, b'P', &[b"\0", command.as_bytes(), b"\0\0\0"]);
@@ -41,7 +41,9 @@ fn frame(frames: &mut Vec<u8>, tag: u8, parts: &[&[u8]]) {
     let length = 4 + parts.iter().map(|part| part.len()).sum::<usize>();
     frames.push(tag);
     frames.extend(u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes());
-    frames.extend(parts.iter().copied().flatten());
+    for part in parts {
+        frames.extend_from_slice(part);
+    }
 }
 
 /// Takes the answers to a [`Preface`] out of what the server sends.

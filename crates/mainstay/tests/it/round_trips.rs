@@ -208,3 +208,80 @@ async fn reads_and_writes_by_themselves_are_one_round_trip_each() {
         .await;
     assert_eq!((read, written, in_time), (1, 1, 1));
 }
+
+/// Which session it is.
+const PID: &str = "select pg_backend_pid()::bigint";
+
+/// Two idle sessions that know the text, by the order in which they are lent: on one thread, and with
+/// nothing awaited in between, it is the order in which they were given back.
+async fn two_sessions(db: &Database) -> (mainstay::Transaction, i64, i64) {
+    let (one, two) = tokio::join!(db.begin(), db.begin());
+    let (one, two) = (one.unwrap(), two.unwrap());
+    let first = one.fetch_one(PID, ()).await.unwrap();
+    let second = two.fetch_one(PID, ()).await.unwrap();
+    two.commit().await.unwrap();
+    (one, first, second)
+}
+
+#[tokio::test]
+async fn a_dropped_transaction_costs_one_round_trip_and_the_next_caller_none() {
+    let home = Home::new().await;
+    let (dropped, dirty, clean) = two_sessions(&home.db).await;
+    home.proxy.latency(DELAY);
+    let before = home.proxy.round_trips();
+    drop(dropped);
+    let next: i64 = home.db.fetch_one(PID, ()).write().await.unwrap();
+    assert_eq!(next, clean);
+    home.is_at_rest().await;
+    assert_eq!(
+        home.proxy.round_trips() - before,
+        2,
+        "the call and the reset"
+    );
+    assert_ne!(dirty, clean);
+}
+
+#[tokio::test]
+async fn a_session_that_was_handed_over_costs_two_round_trips_and_the_next_caller_none() {
+    let home = Home::new().await;
+    let (left, _, clean) = two_sessions(&home.db).await;
+    left.commit().await.unwrap();
+    let lease = home.db.acquire().await.unwrap();
+    let lent: i64 = lease.fetch_one(PID, ()).await.unwrap();
+    lease.execute("set work_mem = '77MB'", ()).await.unwrap();
+    home.proxy.latency(DELAY);
+    let before = home.proxy.round_trips();
+    drop(lease);
+    let next: i64 = home.db.fetch_one(PID, ()).write().await.unwrap();
+    assert_ne!(next, lent, "{clean}");
+    home.is_at_rest().await;
+    assert_eq!(
+        home.proxy.round_trips() - before,
+        3,
+        "the call and the reset"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_text_that_a_session_does_not_know_yet_costs_one_round_trip_more_and_begin_none() {
+    let home = Home::new().await;
+    home.db.execute(NOTE, (1, 5_i64)).await.unwrap();
+    home.proxy.latency(DELAY);
+    for (number, expected) in [(1, 3), (2, 5)] {
+        // So that nothing is known of them, nor of their types.
+        let texts: Vec<String> = (0..number)
+            .map(|text| format!("{NOTE} -- {number} {text}"))
+            .collect();
+        let before = home.proxy.round_trips();
+        home.db
+            .transaction(async |tx| {
+                for text in &texts {
+                    tx.execute(text, (1, 5_i64)).await?;
+                }
+                Ok(())
+            })
+            .await
+            .unwrap();
+        assert_eq!(home.proxy.round_trips() - before, expected);
+    }
+}
