@@ -71,7 +71,8 @@ impl Line {
         });
         Number {
             number: self.next,
-            cancels: self.cancels,
+            // One that is under way may still hit whoever comes now.
+            cancels: self.cancels - u64::from(self.cancelling),
         }
     }
 
@@ -158,7 +159,7 @@ impl Line {
 #[derive(Copy, Clone, Debug)]
 pub(crate) struct Number {
     number: u64,
-    /// How many cancel requests had been sent by then.
+    /// How many cancel requests had been dealt with by then.
     cancels: u64,
 }
 
@@ -211,6 +212,20 @@ mod tests {
         assert!(!is_stuck(&mut line), "one request at a time");
         assert_eq!(line.cancelled(slow), Cancelled::ForGood);
         assert_eq!(line.cancelled(behind), Cancelled::ByMistake);
+        line.on_cancelled();
+        let later = line.join();
+        assert_eq!(line.cancelled(later), Cancelled::ByOthers);
+    }
+
+    #[test]
+    fn one_that_comes_while_a_cancel_request_is_under_way_may_be_hit_by_mistake() {
+        let mut line = Line::default();
+        line.join();
+        let behind = line.join();
+        assert!(is_stuck(&mut line));
+        line.land(behind);
+        let next = line.join();
+        assert_eq!(line.cancelled(next), Cancelled::ByMistake);
         line.on_cancelled();
         let later = line.join();
         assert_eq!(line.cancelled(later), Cancelled::ByOthers);
