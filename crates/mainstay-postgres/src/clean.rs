@@ -104,17 +104,26 @@ impl Link {
     /// Undoes what was left behind, in one flight: a transaction that was dropped costs one round trip.
     async fn reset(&self, handed_over: bool) -> Result<()> {
         let is_open = self.log.state() != TransactionState::Idle;
-        let send = |text| launch(self.client.batch_execute(text));
-        let rolled_back = is_open.then(|| send("ROLLBACK"));
         let is_limited = self.usage().limited;
-        let restored = match (handed_over, is_limited) {
-            (true, _) => Some(send(RESTORE)),
-            (false, true) => Some(send(LIFT)),
-            (false, false) => None,
-        };
+        let texts = [
+            is_open.then_some("ROLLBACK"),
+            handed_over.then_some(RESTORE),
+            (is_limited && !handed_over).then_some(LIFT),
+        ];
+        let mut sent = Vec::with_capacity(texts.len());
+        for text in texts.into_iter().flatten() {
+            let request = launch(self.client.batch_execute(text));
+            if self.style.pooled {
+                // PgBouncer 1.18 was found dead after a Sync that came in one packet with the end of
+                // a transaction.
+                self.settled(request.landed()).await?;
+            } else {
+                sent.push(request);
+            }
+        }
         // Everything before it has been answered when this is.
         let answered = launch(self.client.check_connection());
-        for request in [rolled_back, restored].into_iter().flatten() {
+        for request in sent {
             self.settled(request.landed()).await?;
         }
         self.settled(answered.landed()).await?;
