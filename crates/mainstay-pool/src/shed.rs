@@ -89,16 +89,17 @@ impl Shedder {
         }
     }
 
-    /// Looks at the queue and says whether it stands. `oldest` is since when the one that waits longest
-    /// does; `serving` if that one is about to be served.
-    fn look(&mut self, now: Instant, oldest: Instant, serving: bool) -> bool {
+    /// Looks at the queue and says whether it stands. `serving` if the one that waits longest is about
+    /// to be served; `oldest` says since when it waits.
+    #[inline]
+    fn look(&mut self, now: Instant, serving: bool, oldest: impl FnOnce() -> Instant) -> bool {
         let ends = *self.ends.get_or_insert(now + self.rule.interval);
         let is_over = now >= ends;
         if !is_over && (self.served == Served::Soon || !serving) {
             // Nothing that is seen now can change what will be said at the end.
             return self.standing;
         }
-        let late = now > oldest + self.rule.target;
+        let late = now > oldest() + self.rule.target;
         if is_over {
             self.standing = match self.served {
                 // Then the longest wait is also the shortest.
@@ -137,17 +138,16 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
         let Some(shedder) = &mut self.shedder else {
             return;
         };
-        let Some(oldest) = self.waiters.oldest_since() else {
-            return;
-        };
-        let standing = shedder.look(now, oldest, serving);
+        let waiters = &self.waiters;
+        let oldest = || waiters.oldest_since().unwrap_or(now);
+        let standing = shedder.look(now, serving, oldest);
+        if !standing && shedder.usual_hold == 0 {
+            return; // nobody needs slack
+        }
         let target = shedder.rule.target;
         let usual_hold = Duration::from_nanos(shedder.usual_hold);
         let usual = now + usual_hold;
-        for (priority, longest) in [
-            (Priority::Batch, target),
-            (Priority::Interactive, 2 * target),
-        ] {
+        for priority in [Priority::Batch, Priority::Interactive] {
             while let Some(key) = self.waiters.oldest_of(priority) {
                 let since = self.waiters.since(key);
                 let deadline = self.waiters.request(key).deadline;
@@ -157,7 +157,7 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
                 let slack = usual_hold.min(deadline.saturating_duration_since(since) / 4);
                 let reason = if deadline.saturating_duration_since(now) < slack {
                     ShedReason::Slack
-                } else if standing && now.saturating_duration_since(since) > longest {
+                } else if standing && now > since + longest_in_standing(target, priority) {
                     ShedReason::Standing
                 } else {
                     break;
@@ -167,5 +167,13 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
                 orders.push(Order::Tell(Event::Shed(reason)));
             }
         }
+    }
+}
+
+/// How long somebody may have waited in a queue that stands.
+fn longest_in_standing(target: Duration, priority: Priority) -> Duration {
+    match priority {
+        Priority::Batch => target,
+        Priority::Interactive => 2 * target,
     }
 }

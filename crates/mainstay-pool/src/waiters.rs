@@ -174,8 +174,8 @@ struct Waiter<C, E> {
     since: Instant,
     /// Tells who came first where two lines are one queue.
     number: u64,
-    /// `None` once it is answered or has left.
-    letterbox: Option<Arc<Letterbox<C, E>>>,
+    /// Stays when it is answered or has left, for the next one in this place.
+    letterbox: Arc<Letterbox<C, E>>,
     previous: Option<usize>,
     next: Option<usize>,
 }
@@ -227,23 +227,11 @@ impl<C, E> Waiters<C, E> {
     pub(crate) fn join(&mut self, now: Instant, request: Request, waker: &Waker) -> Ticket<C, E> {
         let line = line(&request);
         self.joined += 1;
-        let letter = Mutex::new(Letter::Awaited(waker.clone()));
-        let letterbox = Arc::new(Letterbox(letter));
-        let waiter = Waiter {
-            request,
-            since: now,
-            number: self.joined,
-            letterbox: Some(Arc::clone(&letterbox)),
-            previous: self.lines[line].last,
-            next: None,
-        };
-        let index = if let Some(index) = self.free.pop() {
-            self.slab[index] = waiter;
-            index
-        } else {
-            self.slab.push(waiter);
-            self.slab.len() - 1
-        };
+        let letter = Letter::Awaited(waker.clone());
+        let index = self.place(now, request, letter);
+        let waiter = &mut self.slab[index];
+        waiter.previous = self.lines[line].last;
+        let letterbox = Arc::clone(&waiter.letterbox);
         match self.lines[line].last.replace(index) {
             Some(last) => self.slab[last].next = Some(index),
             None => self.lines[line].first = Some(index),
@@ -251,6 +239,30 @@ impl<C, E> Waiters<C, E> {
         self.waiting[request.wanted as usize] += 1;
         let key = Key(index);
         Ticket { key, letterbox }
+    }
+
+    /// A place in the slab, with a letterbox that nobody else has: that of whoever was here before, if
+    /// it has let go of it.
+    fn place(&mut self, now: Instant, request: Request, letter: Letter<C, E>) -> usize {
+        let Some(index) = self.free.pop() else {
+            self.slab.push(Waiter {
+                request,
+                since: now,
+                number: self.joined,
+                letterbox: Arc::new(Letterbox(Mutex::new(letter))),
+                previous: None,
+                next: None,
+            });
+            return self.slab.len() - 1;
+        };
+        let waiter = &mut self.slab[index];
+        (waiter.request, waiter.since) = (request, now);
+        (waiter.number, waiter.next) = (self.joined, None);
+        match Arc::get_mut(&mut waiter.letterbox) {
+            Some(Letterbox(own)) => *lock::own(own) = letter,
+            None => waiter.letterbox = Arc::new(Letterbox(Mutex::new(letter))),
+        }
+        index
     }
 
     /// Takes the waiter out, with the answer if there was one already.
@@ -266,8 +278,8 @@ impl<C, E> Waiters<C, E> {
     /// Leaves the answer for the waiter, who is out of the queue by that, and returns who is to be
     /// woken.
     pub(crate) fn answer(&mut self, key: Key, answer: Answer<C, E>) -> Option<Waker> {
-        let letterbox = self.unlink(key.0)?;
-        let mut letter = lock::enter(&letterbox.0);
+        self.unlink(key.0);
+        let mut letter = lock::enter(&self.slab[key.0].letterbox.0);
         match std::mem::replace(&mut *letter, Letter::Here(answer)) {
             Letter::Awaited(waker) => Some(waker),
             Letter::Here(_) | Letter::Taken => None,
@@ -337,7 +349,7 @@ impl<C, E> Waiters<C, E> {
     }
 
     /// Takes a waiter out of its line and frees its place in the slab.
-    fn unlink(&mut self, index: usize) -> Option<Arc<Letterbox<C, E>>> {
+    fn unlink(&mut self, index: usize) {
         let Waiter {
             previous,
             next,
@@ -356,7 +368,6 @@ impl<C, E> Waiters<C, E> {
         }
         self.waiting[wanted] -= 1;
         self.free.push(index);
-        self.slab[index].letterbox.take()
     }
 }
 
