@@ -6,6 +6,7 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::panic::Location;
 use std::sync::Arc;
+use std::task::Waker;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -14,6 +15,7 @@ use crate::connector::{CloseReason, Condition, Connector, Tag};
 use crate::errands;
 use crate::lender::{Claim, Kept, LedgerOf, Lender, OrdersOf, SOLE};
 use crate::observer::Event;
+use crate::quick::Weather;
 use crate::slots::{Held, Phase};
 use crate::waiters::Grant;
 
@@ -191,16 +193,28 @@ impl<K: Connector> Drop for Lease<K> {
         self.claim.release();
         let (lender, index) = (&self.claim.lender, self.claim.index);
         let mut ledger = lender.ledger();
-        let connection = if condition == Condition::Clean {
-            match ledger.rest_quickly(now, index, connection, tag) {
+        let weather = if condition == Condition::Clean {
+            ledger.weather
+        } else {
+            Weather::Rough
+        };
+        let connection = match weather {
+            Weather::Calm => match ledger.rest_quickly(now, index, connection, tag) {
                 Ok(held) => {
                     drop(ledger);
                     return self.tell(held);
                 }
                 Err(connection) => connection,
-            }
-        } else {
-            connection
+            },
+            Weather::Queue => match ledger.hand_over_quickly(now, index, connection, tag) {
+                Ok((held, waker)) => {
+                    drop(ledger);
+                    waker.into_iter().for_each(Waker::wake);
+                    return self.tell(held);
+                }
+                Err(connection) => connection,
+            },
+            Weather::Rough => connection,
         };
         let held = lender.visit_in(ledger, now, move |ledger, now, orders| {
             ledger.slots.note_tag(index, tag);

@@ -17,6 +17,7 @@ use crate::error::{AcquireError, Cause, ShedReason};
 use crate::observer::Event;
 use crate::opening::{Failing, Failure};
 use crate::orders::{Order, Orders};
+use crate::quick::Weather;
 use crate::settings::Settings;
 use crate::shed::Shedder;
 use crate::slots::{Held, Phase, Slot, Slots};
@@ -39,9 +40,9 @@ pub(crate) struct Ledger<C, E> {
     pub(crate) started: bool,
     /// Connections that a warm-up under way wants open, even if the minimum is smaller.
     pub(crate) warm_target: usize,
-    /// Whether the quick ways may be taken: what [`is_calm`](Self::is_calm) said at the end of the
-    /// last visit. Whatever may make it untrue outside of a visit says so here.
-    pub(crate) calm: bool,
+    /// Whether the quick ways may be taken: what [`outlook`](Self::outlook) said at the end of the last
+    /// visit. Whatever may make it untrue outside of a visit says so here.
+    pub(crate) weather: Weather,
     /// Futures that wait for a change of the counts.
     pub(crate) watchers: usize,
     pub(crate) failing: Option<Failing<E>>,
@@ -81,7 +82,7 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
             closed: false,
             started: false,
             warm_target: 0,
-            calm: false,
+            weather: Weather::Rough,
             watchers: 0,
             failing: None,
             last_error: None,

@@ -115,7 +115,7 @@ impl<K: Connector> Lender<K> {
     ) -> R {
         let mut orders = Orders::new();
         let result = visit(&mut ledger, now, &mut orders);
-        ledger.calm = ledger.is_calm();
+        ledger.weather = ledger.outlook();
         let watched = ledger.watchers > 0;
         drop(ledger);
         let (first, more) = orders.split();

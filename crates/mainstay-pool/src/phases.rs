@@ -12,6 +12,7 @@ use crate::connector::Connector;
 use crate::error::{AcquireError, Cause};
 use crate::lender::{LedgerOf, Lender};
 use crate::pool::Pool;
+use crate::quick::Weather;
 use crate::settings;
 use crate::slots::Phase;
 
@@ -225,7 +226,7 @@ impl<'a, K: Connector> Watch<'a, K> {
     fn new(lender: &'a Arc<Lender<K>>) -> Self {
         let mut ledger = lender.ledger();
         ledger.watchers += 1;
-        ledger.calm = false;
+        ledger.weather = Weather::Rough;
         drop(ledger);
         Self(lender)
     }

@@ -1,8 +1,9 @@
 //! Why a quick way: nearly every acquire finds a clean connection on top of the stack, and nearly
-//! every return finds nobody who waits. Then no rule has anything to say, and walking through all of
-//! them costs more than the rest. The quick ways check that it is so, and otherwise leave everything
-//! as it was for the long ones.
+//! every return finds nobody who waits, or a plain queue. Then no rule has anything to say, and walking
+//! through all of them costs more than the rest. The quick ways check that it is so, and otherwise
+//! leave everything as it was for the long ones.
 
+use std::task::Waker;
 use std::time::Duration;
 
 use tokio::task;
@@ -10,8 +11,20 @@ use tokio::time::Instant;
 
 use crate::connector::Tag;
 use crate::ledger::Ledger;
+use crate::shed::Shedder;
 use crate::slots::Held;
-use crate::waiters::{Caller, Grant};
+use crate::waiters::{Answer, Caller, Grant};
+
+/// What the quick ways have to reckon with.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Weather {
+    /// The pool lends, nobody waits or watches, nothing is to be closed for the limit, and the alarm is
+    /// early enough for whatever is lent or laid to rest from now on.
+    Calm,
+    /// The same, but some wait, all of them for a lease and with the same priority.
+    Queue,
+    Rough,
+}
 
 impl<C: Clone, E: Clone> Ledger<C, E> {
     /// Lends the connection on top if it needs no check and nobody is before the caller.
@@ -22,10 +35,10 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
         by: Caller,
         task: Option<task::Id>,
     ) -> Option<Grant<C>> {
-        debug_assert!(!self.calm || self.is_calm(), "nothing moved unseen");
-        if !self.calm {
+        if self.weather != Weather::Calm {
             return None;
         }
+        debug_assert_eq!(self.outlook(), Weather::Calm, "nothing moved unseen");
         let grant = self.slots.lend_top(now, by, task)?;
         debug_assert!(self.unfit(now, grant.index).is_none(), "fresh means fit");
         self.totals.acquired += 1;
@@ -42,16 +55,11 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
         connection: C,
         tag: Option<Tag>,
     ) -> Result<Held, C> {
-        debug_assert!(!self.calm || self.is_calm(), "nothing moved unseen");
-        if !self.calm {
+        debug_assert_eq!(self.outlook(), Weather::Calm, "nothing moved unseen");
+        if !self.needs_nothing(now, index) {
             return Err(connection);
         }
-        let (window, oldest) = (self.settings.check_after_idle, self.lendable);
-        let slot = self.slots.slot(index);
-        if !slot.is_plain(now) || slot.generation < oldest {
-            return Err(connection);
-        }
-        debug_assert!(self.unfit(now, index).is_none(), "plain means fit");
+        let window = self.settings.check_after_idle;
         let held = self.slots.rest_on_top(index, connection, tag, now, window);
         if let Some(shedder) = &mut self.shedder {
             shedder.on_held(held.held);
@@ -60,18 +68,74 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
         Ok(held)
     }
 
-    /// Whether the pool lends, nobody waits or watches, nothing is to be closed for the limit, and the
-    /// alarm is early enough for whatever is lent or laid to rest from now on.
+    /// Hands a clean connection that comes back from a lease to whoever has waited longest, if no rule
+    /// has a say in it. Says how long it was lent, and who is to be woken.
+    pub(crate) fn hand_over_quickly(
+        &mut self,
+        now: Instant,
+        index: usize,
+        connection: C,
+        tag: Option<Tag>,
+    ) -> Result<(Held, Option<Waker>), C> {
+        debug_assert_eq!(self.outlook(), Weather::Queue, "nothing moved unseen");
+        let Some(key) = self.waiters.oldest() else {
+            return Err(connection);
+        };
+        let (request, since) = (self.waiters.request(key), self.waiters.since(key));
+        let (site, task, deadline) = (request.site, request.task, request.deadline);
+        let lets = |shedder: &mut Shedder| shedder.lets_serve(now, since, deadline);
+        if !self.needs_nothing(now, index) || !self.shedder.as_mut().is_none_or(lets) {
+            return Err(connection);
+        }
+        self.slots.note_tag(index, tag);
+        let held = self.slots.lend_on(index, site, task, now);
+        if let Some(shedder) = &mut self.shedder {
+            shedder.on_held(held.held);
+        }
+        self.totals.acquired += 1;
+        self.waiters.served(key);
+        let grant = Grant {
+            index,
+            seat: None,
+            tag: self.slots.slot(index).tag,
+            connection,
+        };
+        let waker = self.waiters.answer(key, Answer::Lent(grant, now));
+        if self.waiters.waiting() == 0 {
+            self.weather = Weather::Calm;
+        }
+        Ok((held, waker))
+    }
+
+    /// Whether this connection, which was lent, is fit to be used again, and nothing else is to be done
+    /// about it.
     #[inline]
-    pub(crate) fn is_calm(&self) -> bool {
+    fn needs_nothing(&self, now: Instant, index: usize) -> bool {
+        let slot = self.slots.slot(index);
+        let needs_nothing = slot.is_plain(now) && slot.generation >= self.lendable;
+        debug_assert!(!needs_nothing || self.unfit(now, index).is_none());
+        needs_nothing
+    }
+
+    /// What the quick ways have to reckon with now.
+    #[inline]
+    pub(crate) fn outlook(&self) -> Weather {
         let early_enough = |time: Duration| self.alarm_within <= time;
-        self.waiters.waiting() == 0
-            && self.watchers == 0
+        let is_fine = self.watchers == 0
             && self.started
             && !self.closed
             && !self.paused
             && self.slots.live() <= self.settings.limit
             && self.settings.long_hold.is_none_or(early_enough)
-            && self.settings.longest_rest.is_none_or(early_enough)
+            && self.settings.longest_rest.is_none_or(early_enough);
+        if !is_fine {
+            Weather::Rough
+        } else if self.waiters.waiting() == 0 {
+            Weather::Calm
+        } else if self.waiters.are_alike() {
+            Weather::Queue
+        } else {
+            Weather::Rough
+        }
     }
 }

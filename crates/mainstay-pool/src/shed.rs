@@ -81,6 +81,28 @@ impl Shedder {
         self.ends
     }
 
+    /// Notes that the one that waits longest, since then and until that deadline, is about to be served,
+    /// and says so if neither rule has anything against anybody.
+    pub(crate) fn lets_serve(&mut self, now: Instant, since: Instant, deadline: Instant) -> bool {
+        let is_over = self.ends.is_none_or(|ends| now >= ends);
+        let usual_hold = Duration::from_nanos(self.usual_hold);
+        if is_over || self.standing || deadline < now + usual_hold {
+            return false;
+        }
+        self.note_served(|shedder| now > since + shedder.rule.target);
+        true
+    }
+
+    fn note_served(&mut self, late: impl FnOnce(&Self) -> bool) {
+        if self.served != Served::Soon {
+            self.served = if late(self) {
+                Served::Late
+            } else {
+                Served::Soon
+            };
+        }
+    }
+
     /// Nobody waits, so nothing stands.
     pub(crate) fn on_empty(&mut self) {
         if self.ends.is_some() {
@@ -111,10 +133,7 @@ impl Shedder {
             self.served = Served::Nobody;
         }
         if serving {
-            self.served = match self.served {
-                Served::Nobody | Served::Late if late => Served::Late,
-                _ => Served::Soon,
-            };
+            self.note_served(|_| late);
         }
         self.standing
     }

@@ -320,6 +320,22 @@ impl<C> Slots<C> {
         })
     }
 
+    /// Lends a lent connection on to another task, and says how long it was lent to the one before.
+    pub(crate) fn lend_on(
+        &mut self,
+        index: usize,
+        site: &'static Location<'static>,
+        task: Option<task::Id>,
+        now: Instant,
+    ) -> Held {
+        let slot = &mut self.slots[index];
+        let held = slot.held(now);
+        slot.turn(Phase::Lent, now, &mut self.counts);
+        slot.lend_to(site);
+        self.tasks[index] = task;
+        held
+    }
+
     /// Lays a lent connection on top of the stack, and says how long it was lent.
     #[inline]
     pub(crate) fn rest_on_top(

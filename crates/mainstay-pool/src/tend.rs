@@ -10,6 +10,7 @@ use crate::connector::CloseReason;
 use crate::ledger::Ledger;
 use crate::observer::Event;
 use crate::orders::{Order, Orders};
+use crate::quick::Weather;
 use crate::slots::{Phase, Slot};
 
 /// A replacement is begun this long before the end of a connection (or a twentieth of its life, if
@@ -41,7 +42,7 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
     /// Nobody looks until the next alarm is set.
     pub(crate) fn no_alarm(&mut self) {
         (self.alarm, self.alarm_within) = (None, Duration::MAX);
-        self.calm = false;
+        self.weather = Weather::Rough;
     }
 
     /// Closes what nobody has needed for the idle timeout, down to the minimum.

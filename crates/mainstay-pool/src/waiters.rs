@@ -219,6 +219,12 @@ impl<C, E> Waiters<C, E> {
         self.waiting[0] + self.waiting[1]
     }
 
+    /// Whether all who wait stand in the same line, for a lease.
+    pub(crate) fn are_alike(&self) -> bool {
+        let [interactive, seats, batch, batch_seats] = self.lines.map(|line| line.first.is_some());
+        !seats && !batch_seats && (interactive != batch)
+    }
+
     /// How many wait for this use of a connection.
     pub(crate) fn waiting_for(&self, wanted: Use) -> usize {
         self.waiting[wanted as usize]
