@@ -130,8 +130,8 @@ impl Link {
         if handed_over {
             self.statements().clear();
             let mut usage = self.usage();
-            usage.lane = usage.first_lane;
-        } else if self.style.lanes && !self.reports_its_lane {
+            usage.lane = Lane::Write; // the server's own default, as at the start
+        } else if self.style.lanes && !self.reports_its_lane() {
             self.verify_lane().await?;
         }
         Ok(())
@@ -192,6 +192,9 @@ impl Link {
 
     /// Asks a server that does not report it (before PostgreSQL 14) whether the lane is in force.
     async fn verify_lane(&self) -> Result<()> {
+        if self.usage().lane == Lane::Write {
+            return Ok(()); // what the server's own default is, is not known
+        }
         let rows = self
             .settled(
                 self.client
@@ -202,12 +205,7 @@ impl Link {
             tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0),
             _ => None,
         });
-        let expected = if self.usage().lane == Lane::Read {
-            "on"
-        } else {
-            "off"
-        };
-        if now == Some(expected) {
+        if now == Some("on") {
             return Ok(());
         }
         Err(broken("the session does not keep to its lane any more"))
@@ -260,7 +258,7 @@ impl Link {
     pub(crate) async fn check(self: &Arc<Self>, deadline: Deadline) -> Result<()> {
         let flight = Flight::start(self);
         self.usage().asked = Some(self.log.mark());
-        let outcome = if self.style.defers {
+        let outcome = if self.style.demands {
             match self.still_serves(deadline).await {
                 Ok(false) => Err(self.demoted()),
                 Ok(true) => Ok(()),

@@ -15,18 +15,15 @@ use self::login::Login;
 use self::role::AnotherRole;
 use self::startup::{Caller, options, refusal};
 use crate::hosts::Hosts;
-use crate::pooled::settings_were_dropped;
 use crate::session::Style;
 use crate::tls::TlsPolicy;
 use crate::types::CustomTypes;
-use crate::wire::{Log, READ_ONLY, Wire};
-use mainstay_core::backend::Lane;
+use crate::wire::{Log, Wire};
 use mainstay_core::config::{Host, PostgresTarget, SessionAttrs, SslMode};
 use mainstay_core::error::Report;
 use mainstay_core::{Class, Config, Deadline, Error, Evidence, Kind, Result};
 use std::future::{Ready, ready};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use tokio::time::Instant;
 use tokio_postgres::config::SslNegotiation;
@@ -55,19 +52,14 @@ pub(crate) struct Connector {
     lanes: bool,
     /// Whether statements are prepared; where not, the driver must not look types up.
     prepares: bool,
-    /// Whether the server's own default decides if a session may write; see [`Style::defers`].
-    defers: bool,
     types: CustomTypes,
     hosts: Hosts,
-    /// Whether a server has been asked what it is.
-    asked: AtomicBool,
 }
 
 /// What is wanted of whoever answers.
 #[derive(Copy, Clone)]
 struct Question<'a> {
     database: &'a str,
-    lane: Lane,
     wanted: SessionAttrs,
     login: &'a Login,
 }
@@ -76,10 +68,8 @@ impl Connector {
     pub(crate) fn new(config: &Config, target: &PostgresTarget, style: Style) -> Result<Self> {
         Ok(Self {
             prepares: style.statements > 0,
-            defers: style.defers,
             types: CustomTypes::default(),
             hosts: Hosts::new(target.hosts.len()),
-            asked: AtomicBool::new(false),
             tls: TlsPolicy::new(&target.tls)?,
             target: target.clone(),
             connect_timeout: config.connect_timeout,
@@ -111,23 +101,16 @@ impl Connector {
     }
 
     /// Asks the hosts until one takes us that is what was wanted.
-    pub(crate) async fn open(&self, lane: Lane, deadline: Deadline) -> Result<Opened> {
-        self.open_database(&self.target.database, lane, deadline)
-            .await
+    pub(crate) async fn open(&self, deadline: Deadline) -> Result<Opened> {
+        self.open_database(&self.target.database, deadline).await
     }
 
     /// The same, into another database of the same server.
-    pub(crate) async fn open_database(
-        &self,
-        database: &str,
-        lane: Lane,
-        deadline: Deadline,
-    ) -> Result<Opened> {
+    pub(crate) async fn open_database(&self, database: &str, deadline: Deadline) -> Result<Opened> {
         let deadline = deadline.earliest(Deadline::from_now(self.connect_timeout));
         let login = self.login(deadline).await?;
         let question = Question {
             database,
-            lane,
             wanted: self.target.wanted(),
             login: &login,
         };
@@ -267,7 +250,6 @@ impl Connector {
     ) -> Result<Opened> {
         let Question {
             database,
-            lane,
             wanted,
             login,
         } = question;
@@ -278,14 +260,11 @@ impl Connector {
         if !self.prepares {
             wire = wire.hiding_types();
         }
-        let config = self.driver_config(database, lane, login);
+        let config = self.driver_config(database, login);
         let started = config
             .connect_raw(tokio::io::empty(), Negotiated { stream: wire })
             .await;
         match started {
-            Ok(_) if self.lanes && !self.defers && !keeps_its_lane(&log, lane) => {
-                Err(settings_were_dropped(endpoint.host()))
-            }
             Ok((client, mut driver)) => {
                 self.check_role(&client, &mut driver, &log, &endpoint, wanted)
                     .await?;
@@ -309,7 +288,7 @@ impl Connector {
         }
     }
 
-    fn driver_config(&self, database: &str, lane: Lane, login: &Login) -> tokio_postgres::Config {
+    fn driver_config(&self, database: &str, login: &Login) -> tokio_postgres::Config {
         use mainstay_core::config::ChannelBinding as Ours;
         use tokio_postgres::config::ChannelBinding as Theirs;
         let mut config = tokio_postgres::Config::new();
@@ -330,9 +309,7 @@ impl Connector {
         if let Some(name) = &self.target.application_name {
             config.application_name(name);
         }
-        // Where the server's own default counts, nothing of ours is set over it.
-        let lane = (self.lanes && !self.defers).then_some(lane);
-        let options = options(&self.target, lane, self.statement_timeout);
+        let options = options(&self.target, self.lanes, self.statement_timeout);
         if !options.is_empty() {
             config.options(options);
         }
@@ -353,12 +330,6 @@ impl TlsConnect<tokio::io::Empty> for Negotiated {
     fn connect(self, _nothing: tokio::io::Empty) -> Self::Future {
         ready(Ok(self.stream))
     }
-}
-
-/// Whether the session has the setting of its lane, where the server reports it.
-fn keeps_its_lane(log: &Log, lane: Lane) -> bool {
-    let asked = if lane == Lane::Read { "on" } else { "off" };
-    log.parameter(READ_ONLY).is_none_or(|found| found == asked)
 }
 
 /// An even share of the time that is left, so that a host that swallows packets does not use up

@@ -7,6 +7,7 @@
 use crate::classify::{Described, Phase, ServerError, lost, refused, spoils_the_session};
 use crate::session::Link;
 use crate::wire::{Mark, Reached};
+use mainstay_core::backend::Lane;
 use mainstay_core::error::Report;
 use mainstay_core::{Class, Deadline, Error, Evidence, Kind, Result};
 use std::future::Future;
@@ -212,9 +213,12 @@ impl Link {
         let says_on = |name| self.log.parameter(name).as_deref() == Some("on");
         if says_on("in_hot_standby") {
             "the server is a standby; connect to the primary"
-        } else if says_on("default_transaction_read_only") {
-            "sessions of this role are read-only by default (default_transaction_read_only); \
-             use another role, or a transaction that asks for writing"
+        } else if self.usage().transaction == Some(Lane::Read) {
+            "the transaction was begun read-only; begin one that may write"
+        } else if self.is_read_only_by_default() {
+            "sessions of this role, database or server are read-only by default \
+             (default_transaction_read_only); use another role, or begin a transaction with \
+             `set local transaction_read_only = off`"
         } else {
             "the transaction is read-only, or the server is; look at default_transaction_read_only \
              and pg_is_in_recovery()"

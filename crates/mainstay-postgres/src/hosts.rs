@@ -62,6 +62,8 @@ struct State {
     not_before: Option<Instant>,
     /// When its server was started, in microseconds since 1970.
     started: Option<i64>,
+    /// It has said what it is, and no session with it has been lost since.
+    is_known: bool,
 }
 
 impl State {
@@ -125,6 +127,8 @@ impl Hosts {
     /// It did not answer, or not in time; or a session with it was lost.
     pub(crate) fn on_failed(&self, index: usize, now: Instant) {
         self.with(index, |state| {
+            // Whatever answers next may be something else.
+            state.is_known = false;
             // Ten sessions that are lost together are one failure.
             if !state.is_resting(now) {
                 state.failures = state.failures.saturating_add(1);
@@ -137,6 +141,16 @@ impl Hosts {
     pub(crate) fn on_started(&self, index: usize, started: i64) -> bool {
         let before = self.with(index, |state| state.started.replace(started));
         before.flatten().is_some_and(|before| before != started)
+    }
+
+    /// It has said what it is to a session that was just opened.
+    pub(crate) fn on_known(&self, index: usize) {
+        self.with(index, |state| state.is_known = true);
+    }
+
+    /// Whether it has, and nothing has happened since after which something else could be there.
+    pub(crate) fn is_known(&self, index: usize) -> bool {
+        self.with(index, |state| state.is_known).unwrap_or_default()
     }
 }
 
@@ -181,6 +195,16 @@ mod tests {
         }
         assert_eq!(pauses[..3], [PAUSE, PAUSE * 2, PAUSE * 4]);
         assert!(pauses.iter().all(|pause| *pause <= PAUSE_MAX));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_a_loss_nobody_knows_what_answers_next() {
+        let hosts = Hosts::new(2);
+        assert!(!hosts.is_known(0));
+        hosts.on_known(0);
+        assert_eq!((hosts.is_known(0), hosts.is_known(1)), (true, false));
+        hosts.on_failed(0, Instant::now());
+        assert!(!hosts.is_known(0));
     }
 
     #[tokio::test(start_paused = true)]

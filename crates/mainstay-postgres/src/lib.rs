@@ -103,7 +103,7 @@ impl Postgres {
             // One connection would change its setting with every other statement.
             lanes: config.connection_limit > 1 && !target.pgbouncer,
             pooled: target.pgbouncer,
-            defers: target.wanted() != SessionAttrs::Any,
+            demands: target.wanted() != SessionAttrs::Any,
             statements: if target.pgbouncer {
                 0
             } else {
@@ -119,14 +119,10 @@ impl Postgres {
         })
     }
 
-    async fn open(&self, lane: Lane, deadline: Deadline) -> Result<PostgresSession> {
-        let opened = self.connector.open(lane, deadline).await?;
-        Ok(PostgresSession::new(
-            opened,
-            Arc::clone(&self.connector),
-            self.style,
-            lane,
-        ))
+    async fn open(&self, deadline: Deadline) -> Result<PostgresSession> {
+        let opened = self.connector.open(deadline).await?;
+        let connector = Arc::clone(&self.connector);
+        Ok(PostgresSession::new(opened, connector, self.style))
     }
 
     async fn dump(&self, to: &Path, progress: Progress<'_>) -> Result<Backup> {
@@ -138,7 +134,7 @@ impl Postgres {
                 .into());
         }
         let deadline = Deadline::from_now(self.connect_timeout);
-        let session = self.open(Lane::Read, deadline).await?;
+        let session = self.open(deadline).await?;
         let link = session.link();
         let info = link.info(deadline).await;
         let host = link.endpoint.host().clone();
@@ -205,11 +201,11 @@ impl Backend for Postgres {
 
     fn connect(
         &self,
-        lane: Lane,
+        _: Lane, // which it is on is said with the first statement
         deadline: Deadline,
     ) -> BoxFuture<'_, Result<Arc<dyn Connection>>> {
         Box::pin(async move {
-            let session = self.open(lane, deadline).await?;
+            let session = self.open(deadline).await?;
             Ok(Arc::new(session) as Arc<dyn Connection>)
         })
     }

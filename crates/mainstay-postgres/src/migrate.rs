@@ -31,7 +31,7 @@ const MAINTENANCE: [&str; 2] = ["postgres", "template1"];
 /// Creates the database if it does not exist; answers whether it did.
 pub(crate) async fn create(connector: &Arc<Connector>, deadline: Deadline) -> Result<bool> {
     let wanted = connector.target().database.clone();
-    match connector.open(Lane::Write, deadline).await {
+    match connector.open(deadline).await {
         Ok(opened) => {
             adopt(connector, opened).close(deadline).await;
             return Ok(false);
@@ -41,10 +41,7 @@ pub(crate) async fn create(connector: &Arc<Connector>, deadline: Deadline) -> Re
     }
     let mut refused: Option<Error> = None;
     for database in MAINTENANCE {
-        match connector
-            .open_database(database, Lane::Write, deadline)
-            .await
-        {
+        match connector.open_database(database, deadline).await {
             Ok(opened) => {
                 let session = adopt(connector, opened);
                 let created = session.link().create_database(&wanted, deadline).await;
@@ -61,10 +58,10 @@ fn adopt(connector: &Arc<Connector>, opened: Opened) -> PostgresSession {
     let style = Style {
         lanes: false,
         pooled: false,
-        defers: false,
+        demands: false,
         statements: 0,
     };
-    PostgresSession::new(opened, Arc::clone(connector), style, Lane::Write)
+    PostgresSession::new(opened, Arc::clone(connector), style)
 }
 
 /// A name as it stands in SQL.

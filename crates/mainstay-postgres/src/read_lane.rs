@@ -47,12 +47,11 @@ impl Guard {
     }
 
     /// What is sent before the statement.
-    pub(crate) fn before(self, defers: bool) -> Option<&'static str> {
+    pub(crate) fn before(self) -> Option<&'static str> {
         match self {
             Self::None => None,
-            Self::Setting(Lane::Write) if defers => Some(TO_THE_SERVERS_DEFAULT),
             Self::Setting(Lane::Read) => Some("SET default_transaction_read_only = on"),
-            Self::Setting(Lane::Write) => Some("SET default_transaction_read_only = off"),
+            Self::Setting(Lane::Write) => Some(TO_THE_SERVERS_DEFAULT),
             Self::ReadTransaction => Some("BEGIN READ ONLY"),
         }
     }

@@ -168,12 +168,12 @@ impl Link {
         let guard = Guard::choose(lane, usage.is_on(lane), in_transaction, self.style.lanes);
         let mark = self.log.mark();
         let before = guard
-            .before(self.style.defers)
+            .before()
             .map(|text| launch(self.client.batch_execute(text)));
         if let Guard::Setting(lane) = guard {
             usage.lane = lane;
         }
-        if lane == Lane::Read && self.style.lanes && !self.reports_its_lane {
+        if lane == Lane::Read && self.style.lanes && !self.reports_its_lane() {
             usage.unverified = true;
         }
         let phase = match lane {

@@ -42,7 +42,7 @@ pub struct PostgresSession {
 
 impl PostgresSession {
     /// Takes over a session that has just been opened. Spawns the task that moves its bytes.
-    pub(crate) fn new(opened: Opened, connector: Arc<Connector>, style: Style, lane: Lane) -> Self {
+    pub(crate) fn new(opened: Opened, connector: Arc<Connector>, style: Style) -> Self {
         let Opened {
             client,
             driver,
@@ -51,9 +51,7 @@ impl PostgresSession {
         } = opened;
         let (notifications, _) = broadcast::channel(NOTIFICATIONS_MAX);
         let heard = notifications.downgrade();
-        let begins_as_asked = style.lanes && !style.defers;
-        let lane = if begins_as_asked { lane } else { Lane::Write };
-        let reports_its_lane = log.parameter(READ_ONLY).is_some();
+        let is_read_only = log.parameter(READ_ONLY).map(|value| value == "on");
         let link = Arc::new_cyclic(|me| Link {
             driver: Mutex::new(Some(tokio::spawn(drive(
                 driver,
@@ -67,8 +65,8 @@ impl PostgresSession {
             connector,
             style,
             statements: Mutex::new(StatementCache::new(style.statements)),
-            usage: Mutex::new(Usage::new(lane)),
-            reports_its_lane,
+            usage: Mutex::new(Usage::new()),
+            is_read_only,
             cancel_turn: tokio::sync::Mutex::new(()),
             opening_turn: tokio::sync::Mutex::new(()),
             orphans: Mutex::default(),
@@ -122,9 +120,8 @@ pub(crate) struct Style {
     pub(crate) lanes: bool,
     /// A transaction pooler stands between.
     pub(crate) pooled: bool,
-    /// What the server must be was asked for, so its own default says whether a session may write: an
-    /// old primary that was made read-only must not be talked out of it.
-    pub(crate) defers: bool,
+    /// What the server must be was asked for, so one that refuses to write is not that server any more.
+    pub(crate) demands: bool,
     /// How many prepared statements are kept; 0 prepares none.
     pub(crate) statements: usize,
 }
@@ -138,8 +135,9 @@ pub(crate) struct Link {
     pub(crate) style: Style,
     pub(crate) statements: Mutex<StatementCache>,
     usage: Mutex<Usage>,
-    /// Whether the server reports `default_transaction_read_only`.
-    pub(crate) reports_its_lane: bool,
+    /// Whether the server's own default keeps the session from writing, as it was when the session began;
+    /// `None` where the server is too old to report it.
+    is_read_only: Option<bool>,
     /// Held while a cancel request is on its way that others on the session caused; cleaning waits
     /// for it, so that it cannot arrive after the session has been lent again.
     pub(crate) cancel_turn: tokio::sync::Mutex<()>,
@@ -160,9 +158,8 @@ pub(crate) struct Link {
 /// What is being done with a session, and what was left behind.
 #[derive(Debug)]
 pub(crate) struct Usage {
-    /// The lane whose setting was sent last, and the one the session started with.
+    /// The lane whose setting was sent last.
     pub(crate) lane: Lane,
-    pub(crate) first_lane: Lane,
     /// The lane whose setting the server has acknowledged last.
     pub(crate) settled_lane: Lane,
     /// Reads of strangers on their way.
@@ -187,11 +184,11 @@ pub(crate) struct Usage {
 }
 
 impl Usage {
-    fn new(lane: Lane) -> Self {
+    /// A session begins with the server's own default, which is what the write lane has.
+    fn new() -> Self {
         Self {
-            lane,
-            first_lane: lane,
-            settled_lane: lane,
+            lane: Lane::Write,
+            settled_lane: Lane::Write,
             line: Line::default(),
             transaction: None,
             opening: Opening::Over,
@@ -308,11 +305,7 @@ impl Link {
         if left_over {
             return Condition::Dirty;
         }
-        if self.style.lanes
-            && seen
-                .read_only
-                .is_some_and(|now| now != is_read_only(usage.lane))
-        {
+        if self.is_off_its_lane(usage.lane, seen.read_only) {
             Condition::Broken
         } else {
             Condition::Clean
@@ -320,10 +313,25 @@ impl Link {
     }
 
     /// Whether the server reports another setting than the lane's: a session that turned read-only
-    /// off is not lent for reads again.
+    /// off is not lent for reads again. Nor is one for writes that turned it on, or whose server has
+    /// another default now.
     pub(crate) fn has_left_its_lane(&self, lane: Lane) -> bool {
-        let reported = self.log.glance().read_only;
-        self.style.lanes && reported.is_some_and(|now| now != is_read_only(lane))
+        self.is_off_its_lane(lane, self.log.glance().read_only)
+    }
+
+    fn is_off_its_lane(&self, lane: Lane, reported: Option<bool>) -> bool {
+        let expected = lane == Lane::Read || self.is_read_only == Some(true);
+        self.style.lanes && reported.is_some_and(|now| now != expected)
+    }
+
+    /// Whether the server reports `default_transaction_read_only`.
+    pub(crate) fn reports_its_lane(&self) -> bool {
+        self.is_read_only.is_some()
+    }
+
+    /// Whether the server's own default keeps the session from writing, as far as it says so.
+    pub(crate) fn is_read_only_by_default(&self) -> bool {
+        self.is_read_only == Some(true)
     }
 
     /// What is announced from now on.
@@ -347,10 +355,6 @@ impl Link {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn is_read_only(lane: Lane) -> bool {
-    lane == Lane::Read
 }
 
 /// A session that nobody holds any more is ended, and the task that moves its bytes with it:

@@ -141,7 +141,7 @@ impl Link {
         let place; // declared first, so that it is dropped after the lock that it takes
         // One caller at a time, so that the line is in the order of the wire.
         let mut usage = self.usage();
-        usage.unverified |= !self.reports_its_lane;
+        usage.unverified |= !self.reports_its_lane();
         place = Place {
             link: self,
             number: usage.line.join(),

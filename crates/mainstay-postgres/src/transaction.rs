@@ -70,8 +70,8 @@ pub(crate) fn was_aborted() -> Error {
     .into()
 }
 
-/// `BEGIN` with everything that was asked for; the access mode is always said, because the
-/// session's default is its lane's.
+/// `BEGIN` with everything that was asked for. That it may write is never said: the server's own default
+/// decides it, and READ WRITE would overrule that.
 pub(crate) fn begin_text(begin: Begin, lane: Lane) -> String {
     let mut text = "BEGIN".to_owned();
     if let Some(isolation) = begin.isolation {
@@ -83,11 +83,9 @@ pub(crate) fn begin_text(begin: Begin, lane: Lane) -> String {
         text.push_str(" ISOLATION LEVEL ");
         text.push_str(level);
     }
-    text.push_str(if begin.read_only || lane == Lane::Read {
-        " READ ONLY"
-    } else {
-        " READ WRITE"
-    });
+    if begin.read_only || lane == Lane::Read {
+        text.push_str(" READ ONLY");
+    }
     text
 }
 
@@ -103,20 +101,17 @@ pub(crate) fn opening_text(mut begin: String, limit: Option<String>) -> String {
 impl Link {
     /// `BEGIN` for this session, and how many requests were sent before it.
     ///
-    /// A session of the read lane that is to write goes over to the write lane, in the same flight. Where
-    /// the session's default is known to allow writing it is not said again: for the server that is one
-    /// more setting to keep and to take back, and costs it as much as the rest of BEGIN. Where the
-    /// server's own default says whether it takes writes, a transaction never says the opposite.
+    /// A session of the read lane that is to write goes back to the server's own default first, in the same
+    /// flight.
     pub(crate) fn opening(&self, usage: &mut Usage, begin: Begin, lane: Lane) -> (String, u64) {
         let text = begin_text(begin, lane);
-        let Some(plain) = text.strip_suffix(" READ WRITE") else {
+        if begin.read_only || lane == Lane::Read {
             return (text, 0);
-        };
-        let defers = self.style.defers;
+        }
         let turns = self.style.lanes && usage.lane == Lane::Read;
-        if let Some(setting) = Guard::Setting(Lane::Write).before(defers).filter(|_| turns) {
-            // Should it fail, what follows cannot write or says for itself that it may, and the server's
-            // report does not agree with the lane.
+        if let Some(setting) = Guard::Setting(Lane::Write).before().filter(|_| turns) {
+            // Should it fail, what follows cannot write, and the server's report does not agree with the
+            // lane.
             drop(launch(self.client.batch_execute(setting)));
             usage.lane = Lane::Write;
         }
@@ -124,8 +119,6 @@ impl Link {
         if is_reported && !turns {
             usage.settled_lane = usage.lane;
         }
-        let is_said = defers || is_reported && !turns;
-        let text = if is_said { plain.to_owned() } else { text };
         (text, u64::from(turns))
     }
 
@@ -276,14 +269,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_access_mode_is_always_said() {
+    fn a_transaction_is_never_allowed_to_write_by_us() {
         let mut begin = Begin::default();
-        assert_eq!(begin_text(begin, Lane::Write), "BEGIN READ WRITE");
+        assert_eq!(begin_text(begin, Lane::Write), "BEGIN");
         assert_eq!(begin_text(begin, Lane::Read), "BEGIN READ ONLY");
         begin.isolation = Some(Isolation::Serializable);
         assert_eq!(
             begin_text(begin, Lane::Write),
-            "BEGIN ISOLATION LEVEL SERIALIZABLE READ WRITE"
+            "BEGIN ISOLATION LEVEL SERIALIZABLE"
         );
         begin.read_only = true;
         assert_eq!(

@@ -1,15 +1,16 @@
 //! What the server is that has just opened a session, and whether it still is.
 //!
 //! From version 14 a server says so by itself, when a session opens and whenever it changes; the first
-//! session of a database asks nevertheless, because then it is known when the server was started and
-//! whether something else answers in its place. Behind a pooler the reports are somebody else's, so
-//! there each session asks.
+//! session with a host asks nevertheless, and the first after a loss, because then it is known when the
+//! server was started and whether a pooler answers in its place. Behind a pooler the reports are somebody
+//! else's, so there each session asks that wants a certain server.
 
-use super::startup::{Caller, refusal};
+use super::startup::{Caller, MARK, refusal};
 use super::{Connector, Driver};
 use crate::classify::Phase;
 use crate::connect::dial::Endpoint;
 use crate::hosts::Role;
+use crate::pooled::settings_were_dropped;
 use crate::session::{Flight, Link};
 use crate::wire::{Log, READ_ONLY};
 use mainstay_core::backend::Lane;
@@ -18,21 +19,22 @@ use mainstay_core::error::Report;
 use mainstay_core::{Class, Deadline, Error, Evidence, Kind, Result};
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use tokio::time::Instant;
+use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Row};
 
 /// Reported by PostgreSQL 14 and later.
 const HOT_STANDBY: &str = "in_hot_standby";
 
-/// Whether it replays, its own default for sessions (ours is set over it), its process, and when it was
-/// started.
+/// Whether it replays, its own default for sessions (the lane is set over it), its process, when it was
+/// started, and our mark.
 const ROLE: &str = "
 select pg_catalog.pg_is_in_recovery(),
     (select s.reset_val = 'on' from pg_catalog.pg_settings s
         where s.name = 'default_transaction_read_only'),
     pg_catalog.pg_backend_pid(),
-    (extract(epoch from pg_catalog.pg_postmaster_start_time()) * 1000000)::bigint";
+    (extract(epoch from pg_catalog.pg_postmaster_start_time()) * 1000000)::bigint,
+    pg_catalog.current_setting($1, true)";
 
 /// A server that answers and is another than was wanted.
 #[derive(Copy, Clone, Debug)]
@@ -52,6 +54,8 @@ struct Answer {
     role: Role,
     process: i32,
     started: i64,
+    /// It has taken the options that the session was opened with.
+    took_options: bool,
 }
 
 impl Answer {
@@ -63,12 +67,13 @@ impl Answer {
             },
             process: row.try_get(2)?,
             started: row.try_get(3)?,
+            took_options: row.try_get::<_, Option<&str>>(4)? == Some("on"),
         })
     }
 }
 
 async fn ask(client: &Client) -> Result<Answer, tokio_postgres::Error> {
-    let rows = client.query_typed(ROLE, &[]).await?;
+    let rows = client.query_typed(ROLE, &[(&MARK, Type::TEXT)]).await?;
     // One row is what the statement answers; nothing else is possible.
     rows.first().map_or_else(
         || {
@@ -79,6 +84,7 @@ async fn ask(client: &Client) -> Result<Answer, tokio_postgres::Error> {
                 },
                 process: 0,
                 started: 0,
+                took_options: false,
             })
         },
         Answer::read,
@@ -86,7 +92,8 @@ async fn ask(client: &Client) -> Result<Answer, tokio_postgres::Error> {
 }
 
 impl Connector {
-    /// Refuses a session with a server that is not what was wanted.
+    /// Refuses a session with a server that is not what was wanted, and with a pooler that nobody
+    /// mentioned.
     pub(super) async fn check_role(
         &self,
         client: &Client,
@@ -95,27 +102,22 @@ impl Connector {
         endpoint: &Endpoint,
         wanted: SessionAttrs,
     ) -> Result<()> {
-        if wanted == SessionAttrs::Any {
+        let is_known = self.hosts.is_known(endpoint.index);
+        if wanted == SessionAttrs::Any && (is_known || !self.lanes) {
             return Ok(());
         }
-        let role = match reported(log).filter(|_| !self.target.pgbouncer && self.has_asked()) {
+        let role = match reported(log).filter(|_| !self.target.pgbouncer && is_known) {
             Some(role) => role,
             None => {
-                let answer = tokio::select! {
-                    answer = ask(client) => answer,
-                    // It ends before it answers; what it said last is in the log.
-                    _ = driver => return Err(broke_off(endpoint, log)),
-                };
-                let answer = answer.map_err(|error| {
-                    let caller = Caller {
-                        user: &self.target.user,
-                        database: &self.target.database,
-                        pooled: self.target.pgbouncer,
-                    };
-                    refusal(&error, log, endpoint.host(), &caller)
-                })?;
+                let answer = self.ask_role(client, driver, log, endpoint).await?;
+                if self.lanes && !answer.took_options {
+                    return Err(settings_were_dropped(endpoint.host()));
+                }
+                if !is_known {
+                    self.note_process(&answer, log, endpoint);
+                }
                 self.hosts.on_started(endpoint.index, answer.started);
-                self.note_asked(&answer, log, endpoint);
+                self.hosts.on_known(endpoint.index);
                 answer.role
             }
         };
@@ -125,23 +127,37 @@ impl Connector {
         Err(unsuited(endpoint, role))
     }
 
-    fn note_asked(&self, answer: &Answer, log: &Log, endpoint: &Endpoint) {
+    async fn ask_role(
+        &self,
+        client: &Client,
+        driver: &mut Driver,
+        log: &Log,
+        endpoint: &Endpoint,
+    ) -> Result<Answer> {
+        let answer = tokio::select! {
+            answer = ask(client) => answer,
+            // It ends before it answers; what it said last is in the log.
+            _ = driver => return Err(broke_off(endpoint, log)),
+        };
+        answer.map_err(|error| {
+            let caller = Caller {
+                user: &self.target.user,
+                database: &self.target.database,
+                pooled: self.target.pgbouncer,
+            };
+            refusal(&error, log, endpoint.host(), &caller)
+        })
+    }
+
+    fn note_process(&self, answer: &Answer, log: &Log, endpoint: &Endpoint) {
         let process = log.key().and_then(|key| key.first_chunk::<4>().copied());
-        let is_first = !self.asked.swap(true, Ordering::Relaxed);
-        if is_first
-            && !self.target.pgbouncer
-            && process.map(i32::from_be_bytes) != Some(answer.process)
-        {
+        if !self.target.pgbouncer && process.map(i32::from_be_bytes) != Some(answer.process) {
             tracing::warn!(
                 host = %endpoint.host(),
                 "the session's process is not the one that answered the login: a pooler seems to \
                  stand between; in transaction mode it needs pgbouncer=true in the URL"
             );
         }
-    }
-
-    fn has_asked(&self) -> bool {
-        self.asked.load(Ordering::Relaxed)
     }
 }
 
@@ -226,6 +242,6 @@ impl Link {
             Phase::Transaction => self.usage().transaction != Some(Lane::Read),
             _ => false,
         };
-        is_write && self.style.defers
+        is_write && self.style.demands
     }
 }

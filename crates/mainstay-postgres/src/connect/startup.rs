@@ -3,21 +3,28 @@
 use crate::classify::{Phase, ServerError, refused};
 use crate::pooled::{is_about_a_parameter, parameter_was_refused};
 use crate::wire::Log;
-use mainstay_core::backend::Lane;
 use mainstay_core::config::{Host, PostgresTarget};
 use mainstay_core::error::Report;
 use mainstay_core::{Error, Evidence, Kind};
 use std::error::Error as _;
 use std::time::Duration;
 
+/// A setting of ours that means nothing to the server. One that has it in force has taken our options;
+/// without them the lane of one session would end up in somebody else's.
+pub(super) const MARK: &str = "mainstay.lanes";
+
 /// The `options` of the startup message. The driver sends no other parameters, and as options they
 /// are the session's own defaults, to which `RESET ALL` goes back.
 ///
 /// A transaction pooler shares its sessions and refuses what it cannot keep apart, so behind one
-/// nothing is set but what the user asked for.
+/// nothing is set but what the user asked for. Where the lane is a setting of the session (`lanes`), a
+/// mark goes along that a server keeps and such a pooler does not.
+///
+/// Whether the session may write is not said here: what is set at the start becomes the session's own
+/// default, and the one that the server has for the role would be out of reach.
 pub(super) fn options(
     target: &PostgresTarget,
-    lane: Option<Lane>,
+    lanes: bool,
     statement_timeout: Option<Duration>,
 ) -> String {
     let mut parts: Vec<String> = target.options.iter().cloned().collect();
@@ -32,11 +39,8 @@ pub(super) fn options(
         if let Some(limit) = statement_timeout {
             set("statement_timeout", &limit.as_millis().to_string());
         }
-        if let Some(lane) = lane {
-            set(
-                "default_transaction_read_only",
-                if lane == Lane::Read { "on" } else { "off" },
-            );
+        if lanes {
+            set(MARK, "on");
         }
     }
     parts.join(" ")
@@ -155,10 +159,10 @@ mod tests {
         let mut target = target();
         target.options = Some("-c work_mem=64MB".into());
         target.schema = Some("my \"odd\\\" schema".into());
-        let options = options(&target, Some(Lane::Read), Some(Duration::from_secs(2)));
+        let options = options(&target, true, Some(Duration::from_secs(2)));
         let expected = "-c work_mem=64MB \
                         -c search_path=\"my\\ \"\"odd\\\\\"\"\\ schema\",public \
-                        -c statement_timeout=2000 -c default_transaction_read_only=on";
+                        -c statement_timeout=2000 -c mainstay.lanes=on";
         assert_eq!(options, expected);
     }
 
@@ -166,7 +170,7 @@ mod tests {
     fn a_pooler_gets_no_settings_of_ours() {
         let mut target = target();
         target.pgbouncer = true;
-        let options = options(&target, Some(Lane::Read), Some(Duration::from_secs(2)));
+        let options = options(&target, true, Some(Duration::from_secs(2)));
         assert_eq!(options, "");
     }
 }

@@ -234,7 +234,7 @@ async fn a_session_that_was_handed_over_comes_back_as_it_was() {
     conn.clean(deadline()).await.unwrap();
     assert_eq!(
         (conn.condition(), conn.lane()),
-        (Condition::Clean, Lane::Read)
+        (Condition::Clean, Lane::Write)
     );
     let left = fetch(
         &conn,

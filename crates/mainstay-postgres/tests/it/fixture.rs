@@ -92,8 +92,11 @@ impl Home {
         self.backend.connect(lane, deadline()).await.unwrap()
     }
 
+    /// A connection that is on the read lane, where its first read has brought it.
     pub(crate) async fn reader(&self) -> Conn {
-        self.connect(Lane::Read).await
+        let conn = self.connect(Lane::Read).await;
+        conn.script("select 1", read()).await.unwrap();
+        conn
     }
 
     pub(crate) async fn writer(&self) -> Conn {

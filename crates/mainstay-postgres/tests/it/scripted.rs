@@ -199,6 +199,47 @@ async fn welcome(
     }
 }
 
+/// The server reports the setting of the lane.
+fn read_only(on: bool) -> Vec<u8> {
+    let value: &[u8] = if on { b"on" } else { b"off" };
+    message(
+        b'S',
+        &[b"default_transaction_read_only\0", value, b"\0"].concat(),
+    )
+}
+
+/// The answer to the question what it is: a primary that takes writes, with the process of `welcome`
+/// and our mark.
+fn role() -> Vec<Vec<u8>> {
+    let columns: [(u32, &[u8]); 5] = [
+        (16, &[0]),
+        (16, &[0]),
+        (23, &[0, 0, 0, 1]),
+        (20, &[0, 0, 0, 0, 0, 0, 0, 1]),
+        (25, b"on"),
+    ];
+    let count = 5_u16.to_be_bytes();
+    let (mut described, mut row) = (count.to_vec(), count.to_vec());
+    for (kind, value) in columns {
+        let length = u32::try_from(value.len()).unwrap();
+        // No name, no table, no modifier; binary.
+        described.extend([0; 7]);
+        described.extend(kind.to_be_bytes());
+        described.extend([0; 6]);
+        described.extend(1_u16.to_be_bytes());
+        row.extend(length.to_be_bytes());
+        row.extend(value);
+    }
+    vec![
+        message(b'1', b""),
+        message(b'2', b""),
+        message(b't', &[0, 1, 0, 0, 0, 25]),
+        message(b'T', &described),
+        message(b'D', &row),
+        message(b'C', b"SELECT 1\0"),
+    ]
+}
+
 /// One session.
 struct Conversation<S> {
     stream: S,
@@ -226,16 +267,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
     }
 
     async fn hold(mut self, startup: &[u8]) -> std::io::Result<()> {
-        let reads = String::from_utf8_lossy(startup).contains("default_transaction_read_only=on");
-        let lane: &[u8] = if reads { b"on" } else { b"off" };
+        let takes_options = String::from_utf8_lossy(startup).contains("mainstay.lanes=on");
+        assert!(takes_options, "a session without its mark");
         let welcome = vec![
             message(b'R', &0_u32.to_be_bytes()),
             message(b'S', b"server_version\x0016.4\0"),
             message(b'S', b"client_encoding\0UTF8\0"),
-            message(
-                b'S',
-                &[b"default_transaction_read_only\0", lane, b"\0"].concat(),
-            ),
+            read_only(false),
             message(b'K', &[0, 0, 0, 1, 0, 0, 0, 2]),
         ];
         if !self.answer(Some(At::Startup), welcome, b'I').await? {
@@ -261,6 +299,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
             self.stream.read_exact(&mut body).await?;
             request.tags.push(tag);
             match tag {
+                b'P' => request.text = String::from_utf8_lossy(&body).into_owned(),
                 b'Q' => {
                     request.text = String::from_utf8_lossy(&body).into_owned();
                     return Ok(Some(request));
@@ -278,6 +317,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
         let has = |tag: u8| request.tags.contains(&tag);
         let text = &*request.text;
         match text {
+            _ if text.contains("pg_is_in_recovery") => (None, role(), self.state),
             _ if has(b'P') && request.tags.iter().filter(|&&tag| tag == b'E').count() == 2 => {
                 let begun = [message(b'1', b""), message(b'2', b""), done("BEGIN")];
                 let executed = [message(b'2', b""), done("UPDATE 1")];
@@ -302,6 +342,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
             }
             _ if has(b'C') => (None, vec![message(b'3', b"")], self.state),
             "" => (None, Vec::new(), self.state),
+            _ if text.starts_with("SET default_transaction_read_only") => {
+                let answer = vec![read_only(text.contains("= on")), done("SET")];
+                (None, answer, self.state)
+            }
             _ if text.starts_with("BEGIN") => (Some(At::Query("BEGIN")), vec![done("BEGIN")], b'T'),
             _ if text.starts_with("COMMIT") => {
                 // A transaction that was aborted is rolled back instead.

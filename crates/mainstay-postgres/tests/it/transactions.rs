@@ -225,20 +225,27 @@ async fn a_transaction_writes_or_does_not_whatever_lane_its_session_was_on() {
 
 #[tokio::test]
 async fn a_role_that_does_not_write_by_default_writes_in_a_transaction_that_asks_for_it() {
-    // With one connection the lane is no setting of the session, so the role's own stays in force.
-    let home = Home::with(|config| config.connection_limit = 1).await;
-    home.sql("create table t (id int)").await;
-    home.sql(&format!(
-        "alter database {} set default_transaction_read_only = on",
-        home.database.name()
-    ))
-    .await;
-    let conn = home.writer().await;
-    for _ in 0..2 {
-        conn.begin(begin(), write()).await.unwrap();
-        execute(&conn, "insert into t values (1)", write())
-            .await
-            .unwrap();
-        conn.commit(write()).await.unwrap();
+    // With one connection, where the lane is no setting of the session, and with several.
+    for limit in [1, 10] {
+        let home = Home::with(|config| config.connection_limit = limit).await;
+        home.sql("create table t (id int)").await;
+        home.sql(&format!(
+            "alter database {} set default_transaction_read_only = on",
+            home.database.name()
+        ))
+        .await;
+        let conn = home.writer().await;
+        for _ in 0..2 {
+            conn.begin(begin(), write()).await.unwrap();
+            let insert = "insert into t values (1)";
+            let error = execute(&conn, insert, write()).await.unwrap_err();
+            assert_eq!(error.kind(), Kind::ReadOnly, "{error}");
+            conn.roll_back(write()).await.unwrap();
+            conn.begin(begin(), write()).await.unwrap();
+            let ask = "set local transaction_read_only = off";
+            execute(&conn, ask, write()).await.unwrap();
+            execute(&conn, insert, write()).await.unwrap();
+            conn.commit(write()).await.unwrap();
+        }
     }
 }

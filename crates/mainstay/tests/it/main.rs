@@ -26,6 +26,7 @@ mod plans;
 mod pooler;
 mod postgres;
 mod processes;
+mod read_only;
 mod restart;
 mod retry;
 mod round_trips;

@@ -170,20 +170,27 @@ async fn a_role_that_reads_only_by_default_gets_an_error_and_asks_once() {
         .unwrap();
     let url = database.url();
     let (_, place) = url.split_once('@').unwrap();
-    let db = touchy(&format!("postgres://{role}:p@{place}?connection_limit=1")).await;
     let write = "insert into log values ('x')";
-    let error = db.execute(write, ()).await.unwrap_err();
-    let acquired = db.status().pools[0].acquired;
-    assert_eq!(error.kind(), Kind::ReadOnly, "{error}");
-    weathers(&db, Kind::ReadOnly, async |db| {
-        db.execute(write, ()).await.map(drop)
-    })
-    .await;
-    let pool = &db.status().pools[0];
-    // One lease a call, the read at the end included, and never another connection.
-    assert_eq!(pool.acquired - acquired, STORM as u64 + 1);
-    assert_eq!(pool.opened, 1);
-    db.close().await;
+    // With one lane and with two.
+    for limit in [1, 4] {
+        let db = touchy(&format!(
+            "postgres://{role}:p@{place}?connection_limit={limit}"
+        ))
+        .await;
+        let error = db.execute(write, ()).await.unwrap_err();
+        let (acquired, opened) = (db.status().pools[0].acquired, db.status().pools[0].opened);
+        assert_eq!(error.kind(), Kind::ReadOnly, "{error}");
+        weathers(&db, Kind::ReadOnly, async |db| {
+            db.execute(write, ()).await.map(drop)
+        })
+        .await;
+        let pool = &db.status().pools[0];
+        // One lease a call, the read at the end included, and never another connection.
+        assert_eq!(pool.acquired - acquired, STORM as u64 + 1);
+        assert_eq!(pool.opened, opened);
+        assert_eq!(database.psql("select count(*) from log").unwrap(), "0");
+        db.close().await;
+    }
     database
         .psql(&format!("drop owned by {role}; drop role {role}"))
         .unwrap();
