@@ -40,7 +40,7 @@ use tokio::time::Instant;
 pub use self::config::BreakerConfig;
 use self::ramp::Ramp;
 pub use self::state::{Admission, State};
-use self::window::Window;
+use self::window::{Tally, Window};
 use crate::{Deadline, Evidence};
 
 /// What those are told who meet a gate that an operator opened: nobody knows when it ends, so ask
@@ -80,6 +80,11 @@ pub struct Breaker {
     /// The first failure of the present trouble, or of the last one; the next failure after a calm
     /// begins a new one.
     first_loss: Option<Instant>,
+    /// What was seen since the first failure of the present trouble.
+    since_loss: Tally,
+    /// When the first call passed of which, as of all after it, nothing has been heard since the latest
+    /// failure.
+    unheard_since: Option<Instant>,
     /// Whether the latest evidence was a failure.
     last_failed: bool,
     /// The latest failure.
@@ -127,6 +132,8 @@ impl Breaker {
             phase: Phase::Closed { ramp: None },
             silent_connects: 0,
             first_loss: None,
+            since_loss: Tally::default(),
+            unheard_since: None,
             last_failed: false,
             last_loss: None,
             times_opened: 0,
@@ -153,7 +160,12 @@ impl Breaker {
             self.open_if_due(now);
         }
         match &mut self.phase {
-            Phase::Closed { ramp: None } => Admission::Pass,
+            Phase::Closed { ramp: None } => {
+                if self.last_failed {
+                    self.unheard_since.get_or_insert(now);
+                }
+                Admission::Pass
+            }
             Phase::Closed { ramp: Some(ramp) } => match ramp.try_enter(now) {
                 Ok(()) => Admission::Pass,
                 Err(retry_after) => Admission::Refuse {
@@ -337,7 +349,9 @@ impl Breaker {
 
     fn on_answer(&mut self, now: Instant) {
         self.window.on_answer(now);
+        self.since_loss.on_answer();
         self.silent_connects = 0;
+        self.unheard_since = None;
         self.last_failed = false;
         if let Phase::Closed { ramp: Some(ramp) } = &mut self.phase {
             ramp.on_answer(now);
@@ -348,7 +362,12 @@ impl Breaker {
         if self.is_calm(now) {
             self.first_loss = None;
         }
+        if self.first_loss.is_none() {
+            self.since_loss = Tally::default();
+        }
         self.first_loss.get_or_insert(now);
+        self.since_loss.on_failure(statement);
+        self.unheard_since = None;
         self.last_failed = true;
         self.last_loss = Some(now);
         self.window.on_failure(now, statement);
@@ -378,19 +397,37 @@ impl Breaker {
         let refused = self.silent_connects >= self.config.silent_connects.max(1) && seen.failed > 0;
         let mostly_lost = self.last_failed
             && seen.failed >= self.config.failures
-            && seen.is_failing(self.config.failure_percent)
+            && self.is_mostly_failing(now, seen)
             && seen.blames_more_than_one_statement();
         refused || mostly_lost
     }
 
-    /// Whether the latest failure is fresh. An outage that goes on is heard of again and again; one of
+    /// Whether failures have the share that opens it. A server that falls silent fails its calls one
+    /// deadline at a time, while thousands that it had answered before still fill the window; so once the
+    /// trouble has gone on for a while, what was before it counts no more.
+    fn is_mostly_failing(&self, now: Instant, seen: Tally) -> bool {
+        let lasts = self
+            .first_loss
+            .is_some_and(|at| now.saturating_duration_since(at) >= self.two_probes());
+        let percent = self.config.failure_percent;
+        seen.is_failing(percent) || lasts && self.since_loss.is_failing(percent)
+    }
+
+    /// How long it takes at most to hear twice from a prober: news that are older are no news.
+    fn two_probes(&self) -> Duration {
+        self.config.probe_every.saturating_mul(2)
+    }
+
+    /// Whether the latest failure is fresh, or calls have passed since and none of them has come back: in a
+    /// network that swallows everything they hang, and no failure follows the first ones. An outage that goes on is heard of again and again; one of
     /// which nothing more was heard is perhaps over, and then a call finds out more cheaply than it
     /// is refused.
     fn hears_of_it_still(&self, now: Instant) -> bool {
-        let two_probes = self.config.probe_every.saturating_mul(2);
-        let fresh = self.config.ride_through.max(two_probes);
-        self.last_loss
-            .is_some_and(|at| now.saturating_duration_since(at) <= fresh)
+        let is_older =
+            |at: Option<Instant>, age| at.is_some_and(|at| now.saturating_duration_since(at) > age);
+        let fresh = self.config.ride_through.max(self.two_probes());
+        let is_fresh = self.last_loss.is_some() && !is_older(self.last_loss, fresh);
+        is_fresh || is_older(self.unheard_since, self.two_probes())
     }
 
     fn open_if_due(&mut self, now: Instant) {
@@ -420,6 +457,8 @@ impl Breaker {
         self.window.clear();
         self.silent_connects = 0;
         self.first_loss = None;
+        self.since_loss = Tally::default();
+        self.unheard_since = None;
         self.last_failed = false;
         self.last_loss = None;
     }

@@ -141,6 +141,49 @@ fn a_burst_of_which_nothing_more_was_heard_opens_nothing() {
     assert!(!passes(&mut breaker, start + 3 * SECOND));
 }
 
+/// A service in full use: a thousand answers a second until `start`.
+fn busy(ride_through: Duration) -> (Breaker, Instant) {
+    let (mut breaker, mut now) = (breaker(ride_through), Instant::now());
+    for n in 0..10_000 {
+        now += MILLI;
+        assert!(passes(&mut breaker, now));
+        breaker.on_evidence(now, Evidence::Answered, Some(n % 20));
+    }
+    (breaker, now)
+}
+
+#[test]
+fn a_silence_after_thousands_of_answers_opens_it_when_the_ride_through_has_passed() {
+    let (mut breaker, start) = busy(2 * SECOND);
+    // Twenty callers run into their deadlines together; those who come after them hang.
+    let first_loss = start + 2 * SECOND;
+    (0..20).for_each(|n| breaker.on_evidence(first_loss, Evidence::Silent, Some(n)));
+    for n in 0..100_u32 {
+        assert!(passes(&mut breaker, first_loss + n * 20 * MILLI), "{n}");
+        // They end in the queue of the pool, which says nothing about the server.
+        breaker.on_evidence(first_loss + n * 20 * MILLI, Evidence::Neither, Some(7));
+    }
+    assert!(!passes(&mut breaker, first_loss + 2 * SECOND + 20 * MILLI));
+}
+
+#[test]
+fn one_answer_among_those_who_passed_keeps_it_closed() {
+    let (mut breaker, start) = busy(2 * SECOND);
+    (0..20).for_each(|n| breaker.on_evidence(start, Evidence::Silent, Some(n)));
+    assert!(passes(&mut breaker, start + SECOND));
+    breaker.on_evidence(start + SECOND * 3 / 2, Evidence::Answered, Some(3));
+    assert!(passes(&mut breaker, start + 3 * SECOND));
+    assert_eq!(breaker.times_opened(), 0);
+}
+
+#[test]
+fn without_a_ride_through_a_few_losses_among_thousands_of_answers_open_nothing() {
+    let (mut breaker, start) = busy(Duration::ZERO);
+    (0..20).for_each(|n| breaker.on_evidence(start, Evidence::Silent, Some(n)));
+    assert!(passes(&mut breaker, start));
+    assert_eq!(breaker.times_opened(), 0);
+}
+
 #[test]
 fn what_a_call_would_meet_is_told_without_counting_as_a_call() {
     let (mut breaker, now) = opened();

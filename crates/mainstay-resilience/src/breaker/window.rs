@@ -55,16 +55,11 @@ impl Window {
     }
 
     pub(super) fn on_answer(&mut self, now: Instant) {
-        let bucket = self.bucket_mut(now);
-        bucket.answered = bucket.answered.saturating_add(1);
+        self.bucket_mut(now).on_answer();
     }
 
     pub(super) fn on_failure(&mut self, now: Instant, statement: Option<u64>) {
-        let bucket = self.bucket_mut(now);
-        bucket.failed = bucket.failed.saturating_add(1);
-        bucket.sources = bucket
-            .sources
-            .with(statement.map_or(Sources::Several, Sources::One));
+        self.bucket_mut(now).on_failure(statement);
     }
 
     /// Everything within the window.
@@ -110,6 +105,16 @@ impl Window {
 }
 
 impl Tally {
+    pub(super) fn on_answer(&mut self) {
+        self.answered = self.answered.saturating_add(1);
+    }
+
+    pub(super) fn on_failure(&mut self, statement: Option<u64>) {
+        self.failed = self.failed.saturating_add(1);
+        let source = statement.map_or(Sources::Several, Sources::One);
+        self.sources = self.sources.with(source);
+    }
+
     /// Whether failures make up at least `percent` of what was seen. Nothing seen is no failure.
     pub(super) fn is_failing(self, percent: u32) -> bool {
         let (answered, failed) = (u64::from(self.answered), u64::from(self.failed));
