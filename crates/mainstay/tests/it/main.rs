@@ -18,6 +18,7 @@ mod exactly_once;
 #[cfg(all(feature = "sqlite", target_os = "linux"))]
 mod failed_sync;
 mod failover;
+mod gate_metrics;
 mod gates;
 mod ledger;
 mod listen;

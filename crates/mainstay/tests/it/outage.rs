@@ -22,6 +22,9 @@ const EVERY: Duration = Duration::from_millis(20);
 const AT_ONCE: Duration = Duration::from_millis(5);
 /// How soon after the server is back a call succeeds.
 const RECOVERY: Duration = Duration::from_secs(1);
+/// How long a caller waits for an answer.
+const PATIENCE: Duration = Duration::from_secs(2);
+const RIDE_THROUGH: Duration = Duration::from_secs(2);
 const LONG: Duration = Duration::from_secs(60);
 
 /// One call that ended.
@@ -44,7 +47,8 @@ impl Crowd {
     async fn new(url: &str) -> Arc<Self> {
         let db = Database::builder(url)
             .connection_limit(8)
-            .timeout(Duration::from_secs(2))
+            .timeout(PATIENCE)
+            .ride_through(RIDE_THROUGH)
             .open()
             .await
             .unwrap();
@@ -88,12 +92,13 @@ impl Crowd {
 }
 
 /// Runs callers while `leave` and `come_back` take the database away; `cause` is what they are told.
+/// Answers how long it took until they were refused.
 async fn an_outage(
     url: &str,
     cause: &str,
     leave: impl AsyncFnOnce(),
     come_back: impl AsyncFnOnce(),
-) {
+) -> Duration {
     let seconds = length("MAINSTAY_OUTAGE", 4);
     let crowd = Crowd::new(url).await;
     let callers: Vec<_> = (0..CALLERS)
@@ -160,6 +165,7 @@ async fn an_outage(
     assert!(connecting <= 1, "{connecting} attempts at once");
     assert!(recovered - back <= RECOVERY, "{:?}", recovered - back);
     crowd.db.close().await;
+    opened - began
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -185,11 +191,14 @@ async fn a_network_that_swallows_everything_is_an_outage_as_well() {
     let proxy = Proxy::start(("127.0.0.1", database.cluster().port()))
         .await
         .unwrap();
-    an_outage(
+    let opened = an_outage(
         &proxy.rewrite(&database.url()),
         "answer",
         async || proxy.black_hole().await.unwrap(),
         async || proxy.forward().await.unwrap(),
     )
     .await;
+    // Nothing is known of a silence before the first deadline, and from then on it is ridden through.
+    let soon = PATIENCE + RIDE_THROUGH + Duration::from_secs(2);
+    assert!(opened <= soon, "the breaker opened after {opened:.1?}");
 }
