@@ -89,6 +89,8 @@ pub struct Breaker {
     last_failed: bool,
     /// The latest failure.
     last_loss: Option<Instant>,
+    /// The latest answer.
+    last_answer: Option<Instant>,
     times_opened: u64,
     rng: fastrand::Rng,
 }
@@ -136,6 +138,7 @@ impl Breaker {
             unheard_since: None,
             last_failed: false,
             last_loss: None,
+            last_answer: None,
             times_opened: 0,
             rng,
         }
@@ -182,6 +185,24 @@ impl Breaker {
     /// `statement` tells one statement's text from another, so that a single statement that kills
     /// its connection opens nothing; `None` means a connect.
     pub fn on_evidence(&mut self, now: Instant, evidence: Evidence, statement: Option<u64>) {
+        self.take_in(now, now, evidence, statement);
+    }
+
+    /// Takes in what came of a connect that began at `began`.
+    ///
+    /// One that was not answered in all its time says that nobody has answered since then, so the
+    /// ride-through counts from there. Of a statement this cannot be said: it may wait for a lock.
+    pub fn on_connect(&mut self, now: Instant, began: Instant, evidence: Evidence) {
+        self.take_in(now, began.min(now), evidence, None);
+    }
+
+    fn take_in(
+        &mut self,
+        now: Instant,
+        began: Instant,
+        evidence: Evidence,
+        statement: Option<u64>,
+    ) {
         if !matches!(self.order, Order::Automatic) {
             return;
         }
@@ -195,7 +216,7 @@ impl Breaker {
                 match evidence {
                     Evidence::Answered => self.on_answer(now),
                     Evidence::Silent | Evidence::Exhausted => {
-                        self.on_failure(now, evidence, statement);
+                        self.on_failure(now, began, evidence, statement);
                     }
                     Evidence::Neither => {}
                 }
@@ -352,20 +373,28 @@ impl Breaker {
         self.since_loss.on_answer();
         self.silent_connects = 0;
         self.unheard_since = None;
+        self.last_answer = Some(now);
         self.last_failed = false;
         if let Phase::Closed { ramp: Some(ramp) } = &mut self.phase {
             ramp.on_answer(now);
         }
     }
 
-    fn on_failure(&mut self, now: Instant, evidence: Evidence, statement: Option<u64>) {
+    fn on_failure(
+        &mut self,
+        now: Instant,
+        began: Instant,
+        evidence: Evidence,
+        statement: Option<u64>,
+    ) {
         if self.is_calm(now) {
             self.first_loss = None;
         }
         if self.first_loss.is_none() {
             self.since_loss = Tally::default();
         }
-        self.first_loss.get_or_insert(now);
+        let lost_since = self.last_answer.map_or(began, |answer| answer.max(began));
+        self.first_loss.get_or_insert(lost_since);
         self.since_loss.on_failure(statement);
         self.unheard_since = None;
         self.last_failed = true;

@@ -3,11 +3,11 @@
 use crate::gate::Gate;
 use mainstay_core::backend::{Backend, Condition, Connection, Lane};
 use mainstay_core::error::Report;
-use mainstay_core::{Deadline, Error, Evidence, Kind};
+use mainstay_core::{Class, Deadline, Error, Evidence, Kind};
 use mainstay_pool as pool;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
-use tokio::time::timeout_at;
+use tokio::time::{Instant, timeout_at};
 
 /// How long the server may take to answer a check. A healthy one answers in a round trip; one that
 /// needs longer than a second is better replaced than waited for.
@@ -76,20 +76,30 @@ impl Connector {
     /// Opens one connection and tells the gate what came of it.
     async fn open(&self, lane: Lane) -> Result<Arc<dyn Connection>, Error> {
         self.gate.admit_login()?;
-        let deadline = Deadline::from_now(self.connect_timeout);
+        let began = Instant::now();
+        let deadline = Deadline::after(began, self.connect_timeout);
         let opening = self.backend.connect(lane, deadline);
-        let opened = timeout_at(deadline.instant(), opening).await;
-        let opened = opened.unwrap_or_else(|_| Err(self.silence(self.connect_timeout)));
+        let was_shut = self.gate.is_shut();
+        let opened = tokio::select! {
+            biased;
+            opened = timeout_at(deadline.instant(), opening) => {
+                opened.unwrap_or_else(|_| Err(self.silence(self.connect_timeout)))
+            }
+            // From now on one prober asks, and not all those who had begun before.
+            refusal = self.gate.opened(), if !was_shut => {
+                Err(refusal.into_report().class(Class::NotSent).evidence(Evidence::Neither).into())
+            }
+        };
         match opened {
             Ok(connection) => {
                 // Before the gate hears of it: from now on there is one that can serve.
                 self.remember(&connection);
-                self.gate.on_connect(None, false);
+                self.gate.on_connect(began, None, false);
                 Ok(connection)
             }
             Err(error) => {
                 let permanent = self.backend.is_permanent(&error);
-                let wait = self.gate.on_connect(Some(&error), permanent);
+                let wait = self.gate.on_connect(began, Some(&error), permanent);
                 Err(match wait {
                     Some(wait) => error.into_report().retry_after(wait).into(),
                     None => error,

@@ -101,9 +101,14 @@ impl Gate {
 
     /// Takes in what an attempt to connect says; `permanent` when the server has refused us for good.
     /// Answers how long the next attempt is to wait, where the pool's own pacing is too quick.
-    pub(crate) fn on_connect(&self, failure: Option<&Error>, permanent: bool) -> Option<Duration> {
-        let now = Instant::now();
-        let wait = self.rules()?.on_connect(now, failure, permanent);
+    pub(crate) fn on_connect(
+        &self,
+        began: Instant,
+        failure: Option<&Error>,
+        permanent: bool,
+    ) -> Option<Duration> {
+        let times = (began, Instant::now());
+        let wait = self.rules()?.on_connect(times, failure, permanent);
         self.publish();
         wait
     }
@@ -117,6 +122,11 @@ impl Gate {
         if matters {
             self.publish();
         }
+    }
+
+    /// Whether calls are refused.
+    pub(crate) fn is_shut(&self) -> bool {
+        *self.shut.borrow()
     }
 
     /// Waits until calls are refused, and answers the refusal.

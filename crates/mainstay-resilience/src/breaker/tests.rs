@@ -185,6 +185,20 @@ fn without_a_ride_through_a_few_losses_among_thousands_of_answers_open_nothing()
 }
 
 #[test]
+fn a_connect_that_nobody_answered_says_since_when_nobody_has() {
+    let (mut lost, start) = (breaker(2 * SECOND), Instant::now());
+    let mut answered = lost.clone();
+    let now = start + 5 * SECOND;
+    (0..5).for_each(|_| lost.on_connect(now, start, Evidence::Silent));
+    assert!(!passes(&mut lost, now), "it has been away for five seconds");
+    // An answer in the meantime is newer than their beginning.
+    answered.on_evidence(now - SECOND, Evidence::Answered, Some(1));
+    (0..5).for_each(|_| answered.on_connect(now, start, Evidence::Silent));
+    assert!(passes(&mut answered, now));
+    assert!(!passes(&mut answered, now + SECOND));
+}
+
+#[test]
 fn what_a_call_would_meet_is_told_without_counting_as_a_call() {
     let (mut breaker, now) = opened();
     let told = breaker.refusing(now).unwrap();

@@ -68,7 +68,7 @@ impl Rules {
 
     pub(super) fn admit(&mut self, now: Instant) -> Result<(), Refusal> {
         if let refused @ Admission::Refuse { .. } = self.execute.breaker.admit(now) {
-            return Err(self.execute.refusal(By::Execute, refused));
+            return Err(self.execute_refusal(refused));
         }
         if let refused @ Admission::Refuse { .. } = self.connect.breaker.admit(now) {
             return Err(self.connect.refusal(By::Connect, refused));
@@ -80,10 +80,21 @@ impl Rules {
     pub(super) fn standing(&self, now: Instant) -> Option<Refusal> {
         let execute = self.execute.breaker.refusing(now);
         let connect = self.connect.breaker.refusing(now);
-        let execute = execute.map(|refused| self.execute.refusal(By::Execute, refused));
+        let execute = execute.map(|refused| self.execute_refusal(refused));
         execute
             .or_else(|| connect.map(|refused| self.connect.refusal(By::Connect, refused)))
             .or_else(|| self.login_refusal(now))
+    }
+
+    /// The latest word is the best: those whose statements were lost know less about a server that is down
+    /// than those who try to connect to it.
+    fn execute_refusal(&self, refused: Admission) -> Refusal {
+        let mut refusal = self.execute.refusal(By::Execute, refused);
+        let connect = self.connect.cause.as_ref();
+        if connect.map(|(_, at)| at) > refusal.cause.as_ref().map(|(_, at)| at) {
+            refusal.cause = connect.cloned();
+        }
+        refusal
     }
 
     fn login_refusal(&self, now: Instant) -> Option<Refusal> {
@@ -112,7 +123,7 @@ impl Rules {
 
     pub(super) fn on_connect(
         &mut self,
-        now: Instant,
+        (began, now): (Instant, Instant),
         failure: Option<&Error>,
         permanent: bool,
     ) -> Option<Duration> {
@@ -128,7 +139,7 @@ impl Rules {
                 self.connect.on_probe(now, evidence == Evidence::Answered);
             }
         } else {
-            self.connect.breaker.on_evidence(now, evidence, None);
+            self.connect.breaker.on_connect(now, began, evidence);
         }
         if let (true, Some(error)) = (permanent, failure) {
             self.refused = Some(error.clone());

@@ -38,6 +38,7 @@ struct Ended {
 struct Crowd {
     db: Database,
     stop: AtomicBool,
+    answered: AtomicUsize,
     /// From here on attempts to connect are counted.
     is_open: AtomicBool,
     most_connecting: AtomicUsize,
@@ -55,6 +56,7 @@ impl Crowd {
         Arc::new(Self {
             db,
             stop: AtomicBool::new(false),
+            answered: AtomicUsize::new(0),
             is_open: AtomicBool::new(false),
             most_connecting: AtomicUsize::new(0),
         })
@@ -71,6 +73,9 @@ impl Crowd {
             let began = Instant::now();
             let error = self.db.fetch_one::<i64>(&text, ()).await.err();
             let took = began.elapsed();
+            if error.is_none() {
+                self.answered.fetch_add(1, Ordering::Relaxed);
+            }
             ended.push(Ended { began, took, error });
             if self.is_open.load(Ordering::Relaxed) {
                 let connecting = self.db.status().pools[0].connecting;
@@ -104,6 +109,11 @@ async fn an_outage(
     let callers: Vec<_> = (0..CALLERS)
         .map(|number| tokio::spawn(Arc::clone(&crowd).call(number)))
         .collect();
+    wait_for("everybody to have been answered", LONG, || async {
+        (crowd.answered.load(Ordering::Relaxed) > CALLERS * 5).then_some(())
+    })
+    .await
+    .unwrap();
     let began = Instant::now();
     leave().await;
     let opened = crowd.until("open").await;
