@@ -9,9 +9,12 @@
 //! Where a session cannot carry the setting (a single connection for both lanes, a transaction
 //! pooler), a read travels as `BEGIN READ ONLY; …; COMMIT` in one flight, with the same promise.
 
+use crate::classify::Phase;
+use crate::flight::{Launched, Leg, launch};
+use crate::run::DriverResult;
 use crate::session::{Flight, Link};
 use crate::sql::{self, Token};
-use mainstay_core::backend::Lane;
+use mainstay_core::backend::{Call, Lane};
 use mainstay_core::error::Report;
 use mainstay_core::{Deadline, Error, Kind, Result};
 use std::collections::BTreeSet;
@@ -225,6 +228,39 @@ fn names(text: &str) -> Option<Names> {
 }
 
 impl Link {
+    /// Changes the setting for a read while its statement is prepared, in the same flight. A session that was
+    /// just opened is not on the read lane yet, and it has to prepare what it runs; so its first read is
+    /// not sent before the server has said that it cannot write. If the connection is lost meanwhile,
+    /// nothing was sent; with the setting on its way beside the read, nobody would know whether it held.
+    pub(crate) async fn turn_while<T, E>(
+        &self,
+        call: Call,
+        preparing: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
+        let turning = self.turn_to_read(call.lane);
+        let prepared = preparing.await?;
+        if let Some((leg, turning)) = turning {
+            match self.answer(leg, call.deadline, turning.landed()).await {
+                Ok(()) => self.usage().settled_lane = Lane::Read,
+                // It is sent once more with the read, and there its failure counts.
+                Err(error) => tracing::debug!(%error, "a session did not change its lane at once"),
+            }
+        }
+        Ok(prepared)
+    }
+
+    fn turn_to_read(&self, lane: Lane) -> Option<(Leg, Launched<'_, DriverResult<()>>)> {
+        let in_transaction = self.is_in_transaction();
+        let mut usage = self.usage();
+        let guard = Guard::choose(lane, usage.is_on(lane), in_transaction, self.style.lanes);
+        let text = guard
+            .before()
+            .filter(|_| guard == Guard::Setting(Lane::Read))?;
+        let leg = self.leg(Phase::Prepare);
+        usage.lane = Lane::Read;
+        Some((leg, launch(self.client.batch_execute(text))))
+    }
+
     /// Asks the catalog where a text belongs that does not say so itself.
     pub(crate) async fn route(self: &Arc<Self>, text: &str, deadline: Deadline) -> Result<Lane> {
         // With the old meaning of backslashes, strings end elsewhere than we think.

@@ -128,7 +128,7 @@ impl Link {
         let preparing = self.prepared(text, values, call.deadline);
         let prepared = match first {
             Some(first) => first.send_before(call, preparing).await?,
-            None => preparing.await?,
+            None => self.turn_while(call, preparing).await?,
         };
         Ok((None, prepared))
     }

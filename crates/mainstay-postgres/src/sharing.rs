@@ -89,7 +89,10 @@ impl Link {
         let (text, values) = (statement.text(), statement.params());
         let prepared = match self.known(text, values)? {
             Some(prepared) => prepared,
-            None => self.prepare_shared(text, call.deadline).await?,
+            None => {
+                let preparing = self.prepare_shared(text, call.deadline);
+                self.turn_while(call, preparing).await?
+            }
         };
         let bound = prepared.bind(values)?;
         if let (Want::Rows(_), Some(shape)) = (want, &prepared.shape) {

@@ -1,5 +1,7 @@
 use crate::fixture::*;
-use mainstay_core::backend::{Backend, Begin, Condition, Lane, Presumption};
+use crate::scripted::{At, Script, Server, Then};
+use crate::sqlstates::backend_of;
+use mainstay_core::backend::{Backend, Begin, Condition, Lane, Presumption, Want};
 use mainstay_core::{Class, Config, Evidence, Kind, Value};
 use std::sync::Arc;
 
@@ -297,4 +299,33 @@ async fn inside_a_read_only_transaction_a_write_is_the_callers_mistake() {
         (conn.lane(), conn.condition()),
         (Lane::Read, Condition::Clean)
     );
+}
+
+#[tokio::test]
+async fn a_first_read_that_is_lost_with_its_setting_was_not_sent() {
+    let server = Server::start();
+    let text = statement("select a from t", ());
+    for then in [Then::HangUp, Then::Reset] {
+        for is_shared in [false, true] {
+            server.play(Some(Script {
+                at: At::Query("SET"),
+                after: 0,
+                says: Vec::new(),
+                then,
+            }));
+            let backend = backend_of(&server);
+            let conn = backend.connect(Lane::Read, deadline()).await.unwrap();
+            let outcome = if is_shared {
+                conn.run_shared(&text, Want::Affected, read()).await
+            } else {
+                conn.run(&text, Want::Affected, read()).await
+            };
+            let error = outcome.unwrap_err();
+            assert_eq!(
+                (error.kind(), error.class()),
+                (Kind::Unreachable, Class::NotSent),
+                "{error:?}"
+            );
+        }
+    }
 }

@@ -344,7 +344,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
             "" => (None, Vec::new(), self.state),
             _ if text.starts_with("SET default_transaction_read_only") => {
                 let answer = vec![read_only(text.contains("= on")), done("SET")];
-                (None, answer, self.state)
+                (Some(At::Query("SET")), answer, self.state)
             }
             _ if text.starts_with("BEGIN") => (Some(At::Query("BEGIN")), vec![done("BEGIN")], b'T'),
             _ if text.starts_with("COMMIT") => {
