@@ -1,4 +1,4 @@
-//! The gates of one endpoint, and what those are told who may not pass.
+//! The gates of one database, and what those are told who may not pass.
 //!
 //! While a database is away, callers that wait for it are not served any sooner; they only hold
 //! memory, sockets and their own callers. So after the ride-through has passed they are refused at
@@ -9,7 +9,8 @@
 //! only about those who would need a new connection: connections that are there and answer go on
 //! being lent. While not even one of them is left, nobody is served, so everybody is refused.
 //!
-//! An endpoint is one server that may be asked; today a database has one, and one [`Gate`].
+//! They stand in front of the database, whichever of its hosts serves: which host is asked, and which
+//! rests after a failure, is the backend's.
 
 mod prober;
 mod rules;

@@ -306,3 +306,32 @@ async fn a_transaction_that_was_begun_read_only_is_no_demotion() {
         .await
         .unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_host_of_two_is_asked_once_and_moves_no_gate() {
+    let server = tokio::task::spawn_blocking(Cluster::start).await.unwrap();
+    let server = server.unwrap();
+    let dead = Proxy::start(("127.0.0.1", server.port())).await.unwrap();
+    dead.black_hole().await.unwrap();
+    let url = url(
+        &server,
+        [dead.port(), server.port()],
+        "connection_limit=6&connect_timeout=4",
+    );
+    let db = Database::builder(&url)
+        .ride_through(Duration::ZERO)
+        .open()
+        .await
+        .unwrap();
+    assert_eq!(dead.accepted(), 1);
+    let leases = join_all((0..6).map(|_| db.acquire())).await;
+    for lease in leases {
+        let lease = lease.unwrap();
+        assert_eq!(lease.fetch_one::<i64>("select 7", ()).await.unwrap(), 7);
+    }
+    assert_eq!(db.status().pools[0].opened, 6);
+    assert_eq!(dead.accepted(), 1, "those who came later asked it as well");
+    let breaker = db.status().breaker;
+    assert_eq!((breaker.state, breaker.times_opened), ("closed", 0));
+    assert_eq!(breaker.connect.times_opened, 0);
+}
