@@ -86,6 +86,14 @@ impl Crowd {
         ended
     }
 
+    async fn is_in_full_use(&self) {
+        wait_for("everybody to have been answered", LONG, || async {
+            (self.answered.load(Ordering::Relaxed) > CALLERS * 5).then_some(())
+        })
+        .await
+        .unwrap();
+    }
+
     async fn until(&self, state: &str) -> Instant {
         wait_for("the breaker to change", LONG, || async {
             (self.db.status().breaker.state == state).then_some(())
@@ -109,11 +117,7 @@ async fn an_outage(
     let callers: Vec<_> = (0..CALLERS)
         .map(|number| tokio::spawn(Arc::clone(&crowd).call(number)))
         .collect();
-    wait_for("everybody to have been answered", LONG, || async {
-        (crowd.answered.load(Ordering::Relaxed) > CALLERS * 5).then_some(())
-    })
-    .await
-    .unwrap();
+    crowd.is_in_full_use().await;
     let began = Instant::now();
     leave().await;
     let opened = crowd.until("open").await;
