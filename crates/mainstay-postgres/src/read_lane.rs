@@ -228,10 +228,9 @@ fn names(text: &str) -> Option<Names> {
 }
 
 impl Link {
-    /// Changes the setting for a read while its statement is prepared, in the same flight. A session that was
-    /// just opened is not on the read lane yet, and it has to prepare what it runs; so its first read is
-    /// not sent before the server has said that it cannot write. If the connection is lost meanwhile,
-    /// nothing was sent; with the setting on its way beside the read, nobody would know whether it held.
+    /// Changes the setting for a read while its statement is prepared, in the same flight. The read is not
+    /// sent before the server has said that it cannot write. If the connection is lost meanwhile, nothing
+    /// was sent; with the setting on its way beside the read, nobody would know whether it held.
     pub(crate) async fn turn_while<T, E>(
         &self,
         call: Call,
@@ -239,14 +238,27 @@ impl Link {
     ) -> Result<T, E> {
         let turning = self.turn_to_read(call.lane);
         let prepared = preparing.await?;
-        if let Some((leg, turning)) = turning {
-            match self.answer(leg, call.deadline, turning.landed()).await {
-                Ok(()) => self.usage().settled_lane = Lane::Read,
-                // It is sent once more with the read, and there its failure counts.
-                Err(error) => tracing::debug!(%error, "a session did not change its lane at once"),
-            }
-        }
+        self.turned(turning, call).await;
         Ok(prepared)
+    }
+
+    /// The same for a statement that is prepared: a round trip when a session changes from writes to
+    /// reads, and nothing as long as it stays on its lane.
+    pub(crate) async fn turn(&self, call: Call) {
+        if call.lane == Lane::Read {
+            self.turned(self.turn_to_read(call.lane), call).await;
+        }
+    }
+
+    async fn turned(&self, turning: Option<(Leg, Launched<'_, DriverResult<()>>)>, call: Call) {
+        let Some((leg, turning)) = turning else {
+            return;
+        };
+        match self.answer(leg, call.deadline, turning.landed()).await {
+            Ok(()) => self.usage().settled_lane = Lane::Read,
+            // It is sent once more with the read, and there its failure counts.
+            Err(error) => tracing::debug!(%error, "a session did not change its lane at once"),
+        }
     }
 
     fn turn_to_read(&self, lane: Lane) -> Option<(Leg, Launched<'_, DriverResult<()>>)> {

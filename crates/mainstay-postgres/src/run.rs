@@ -123,6 +123,9 @@ impl Link {
         let (text, values) = (statement.text(), statement.params());
         let first = self.first(call.deadline).await?;
         if let Some(known) = self.known(text, values)? {
+            if first.is_none() {
+                self.turn(call).await;
+            }
             return Ok((first, known));
         }
         let preparing = self.prepared(text, values, call.deadline);

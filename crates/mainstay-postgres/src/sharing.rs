@@ -88,7 +88,10 @@ impl Link {
     ) -> Result<Reply, Setback> {
         let (text, values) = (statement.text(), statement.params());
         let prepared = match self.known(text, values)? {
-            Some(prepared) => prepared,
+            Some(prepared) => {
+                self.turn(call).await;
+                prepared
+            }
             None => {
                 let preparing = self.prepare_shared(text, call.deadline);
                 self.turn_while(call, preparing).await?

@@ -302,6 +302,35 @@ async fn inside_a_read_only_transaction_a_write_is_the_callers_mistake() {
 }
 
 #[tokio::test]
+async fn a_read_after_a_write_that_is_lost_with_its_setting_was_not_sent() {
+    let server = Server::start();
+    let text = statement("select a from t", ());
+    for is_shared in [false, true] {
+        server.play(Some(Script {
+            at: At::Query("SET"),
+            after: 0,
+            says: Vec::new(),
+            then: Then::HangUp,
+        }));
+        let backend = backend_of(&server);
+        let conn = backend.connect(Lane::Write, deadline()).await.unwrap();
+        // From here on the statement is prepared, and the session is one for writes.
+        conn.run(&text, Want::Affected, write()).await.unwrap();
+        let outcome = if is_shared {
+            conn.run_shared(&text, Want::Affected, read()).await
+        } else {
+            conn.run(&text, Want::Affected, read()).await
+        };
+        let error = outcome.unwrap_err();
+        assert_eq!(
+            (error.kind(), error.class()),
+            (Kind::Unreachable, Class::NotSent),
+            "{error:?}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_first_read_that_is_lost_with_its_setting_was_not_sent() {
     let server = Server::start();
     let text = statement("select a from t", ());
