@@ -166,7 +166,7 @@ impl Worker {
         if has_neighbours && let Err(error) = self.control(SET) {
             return Ok(self.gone(classify(error, Site::default())));
         }
-        self.signals.replace(Some(Arc::clone(&write.ticket)));
+        self.signals.take_up(&write.ticket);
         let result = self.run_statements(write);
         self.signals.replace(None);
         if self.has_lost_its_transaction() {

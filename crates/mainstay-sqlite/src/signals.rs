@@ -207,6 +207,15 @@ impl Signals {
         std::mem::replace(&mut *self.slot(), ticket)
     }
 
+    /// Makes the ticket of a call that begins the one that SQLite looks at. Whoever closes the
+    /// connection says so first and stops what runs then; what came between is stopped here.
+    pub(crate) fn take_up(&self, ticket: &Arc<Ticket>) {
+        self.replace(Some(Arc::clone(ticket)));
+        if self.closing.load(Ordering::SeqCst) {
+            ticket.stop(Stop::Closed);
+        }
+    }
+
     /// The ticket of the call that runs now.
     pub(crate) fn current(&self) -> Option<Arc<Ticket>> {
         self.slot().clone()
@@ -326,6 +335,17 @@ mod tests {
         ticket.stop(Stop::Abandoned);
         ticket.stop(Stop::Closed);
         assert_eq!(ticket.objection(), Some(Stop::Abandoned));
+    }
+
+    #[test]
+    fn a_call_that_begins_while_the_connection_closes_is_stopped() {
+        let signals = Signals::default();
+        signals.closing.store(true, Ordering::SeqCst);
+        // It was out of the queue already, and not yet the one that runs.
+        signals.stop_current(Stop::Closed);
+        let ticket = Ticket::new(None);
+        signals.take_up(&ticket);
+        assert_eq!(ticket.objection(), Some(Stop::Closed));
     }
 
     #[test]

@@ -217,7 +217,7 @@ impl Worker {
         if self.opening.access == Access::Read {
             self.signals.begin_reading();
         }
-        self.signals.replace(Some(Arc::clone(ticket)));
+        self.signals.take_up(ticket);
         let result = work(self).map_err(|error| self.why_over(error));
         self.signals.replace(None);
         self.settle();

@@ -164,10 +164,11 @@ async fn closing_stops_what_runs_and_refuses_what_comes() {
     assert!(queued.as_mut().poll(&mut context).is_pending());
     bench.reader.close(soon()).await;
     assert_eq!(bench.reader.condition(), Condition::Broken);
-    assert!(matches!(
-        running.await.unwrap_err().kind(),
-        Kind::Cancelled | Kind::Closed
-    ));
+    let error = running.await.unwrap_err();
+    assert!(
+        matches!(error.kind(), Kind::Cancelled | Kind::Closed),
+        "{error:?}"
+    );
     let error = queued.await.unwrap_err();
     assert_eq!(
         (error.kind(), error.class()),
