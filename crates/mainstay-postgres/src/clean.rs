@@ -1,5 +1,6 @@
 //! Stopping what runs, putting a session back in order, and letting it go.
 
+use crate::cancelling;
 use crate::flight::launch;
 use crate::session::{Flight, Link};
 use crate::timeout::LIFT;
@@ -8,16 +9,11 @@ use mainstay_core::backend::Lane;
 use mainstay_core::error::Report;
 use mainstay_core::{Deadline, Error, Kind, Result};
 use std::future::poll_fn;
-use std::io;
 use std::pin::pin;
 use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
-
-/// `CancelRequest`: the code that is no protocol version.
-const CANCEL_REQUEST: [u8; 4] = [0x04, 0xd2, 0x16, 0x2e];
 
 /// How long an abandoned preparation may go on before it is stopped.
 const PREPARATION_GRACE: Duration = Duration::from_millis(100);
@@ -231,23 +227,8 @@ impl Link {
             return Err(broken("the server gave no key for cancelling"));
         };
         let policy = self.endpoint.encrypted.then(|| self.connector.tls());
-        let mut stream = self.endpoint.dial(policy).await?.stream;
-        let length = u32::try_from(8 + key.len())
-            .unwrap_or(u32::MAX)
-            .to_be_bytes();
-        let request = [&length[..], &CANCEL_REQUEST, &key].concat();
-        let sent = async {
-            stream.write_all(&request).await?;
-            stream.flush().await?;
-            // Nothing is answered; the server closes when it has passed the request on.
-            match stream.read(&mut [0]).await {
-                Ok(_) => Ok(()),
-                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(()),
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(()),
-                Err(error) => Err(error),
-            }
-        };
-        sent.await.map_err(|error: io::Error| {
+        let stream = self.endpoint.dial(policy).await?.stream;
+        cancelling::request(stream, &key).await.map_err(|error| {
             let host = self.endpoint.host();
             let message = format!("the cancel request to {host} was lost: {error}");
             Report::new(Kind::Unreachable, message).source(error).into()

@@ -21,6 +21,7 @@
 
 mod backup;
 mod bind;
+mod cancelling;
 mod classify;
 mod clean;
 mod connect;

@@ -105,6 +105,14 @@ impl Pooler {
         super::answer_of(command, text)
     }
 
+    /// The end of what it has logged: why it is gone, if it is.
+    pub fn log(&self) -> String {
+        let keeper = self.keeper.lock().unwrap_or_else(PoisonError::into_inner);
+        let log = std::fs::read_to_string(keeper.root().join("log")).unwrap_or_default();
+        let skipped = log.lines().count().saturating_sub(20);
+        log.lines().skip(skipped).collect::<Vec<_>>().join("\n")
+    }
+
     /// Its process, while it runs.
     pub fn process(&self) -> Option<u32> {
         let keeper = self.keeper.lock().unwrap_or_else(PoisonError::into_inner);

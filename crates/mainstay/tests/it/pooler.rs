@@ -61,7 +61,9 @@ async fn every_law_holds_behind_a_pooler() {
         let database = mainstay_testkit::database().await.unwrap();
         let url = first.pooler.url_for(database.name());
         let url = format!("{url}?pgbouncer=true&connection_limit=8");
-        let subject = Subject::open(&url, None).await.unwrap();
+        let subject = Subject::open(&url, None).await;
+        let subject = subject
+            .unwrap_or_else(|error| panic!("before {}: {error}\n{}", law.name, first.pooler.log()));
         checked += 1;
         if let Err(broken) = law.check(subject).await {
             failures.push(format!("{}: {broken}", law.name));
