@@ -374,6 +374,17 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
         self.slots.shift(index, Phase::Lent, now);
         let request = *self.waiters.request(key);
         self.note_lease(now, index, &request, orders);
+        orders.wake(self.give(now, key, index, connection));
+    }
+
+    /// Puts a connection whose lease has begun into a waiter's place, and says who is to be woken.
+    pub(crate) fn give(
+        &mut self,
+        now: Instant,
+        key: Key,
+        index: usize,
+        connection: C,
+    ) -> Option<Waker> {
         self.waiters.served(key);
         let grant = Grant {
             index,
@@ -381,7 +392,7 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
             tag: self.slots.slot(index).tag,
             connection,
         };
-        orders.wake(self.waiters.answer(key, Answer::Lent(grant, now)));
+        self.waiters.answer(key, Answer::Lent(grant, now))
     }
 
     /// Sends a connection to be closed; its slot counts until it is.

@@ -53,10 +53,7 @@ impl<K: Connector> Pool<K> {
         &self,
         deadline: Instant,
     ) -> impl Future<Output = Result<Lease<K>, AcquireError<K::Error>>> + Send + use<'_, K> {
-        let by = Caller {
-            prefer: None,
-            site: Location::caller(),
-        };
+        let by = Caller::here();
         acquire::acquire(&self.lender, by, move |_| {
             Request::until(deadline).site(by.site)
         })
@@ -77,10 +74,7 @@ impl<K: Connector> Pool<K> {
         &self,
         time: Duration,
     ) -> impl Future<Output = Result<Lease<K>, AcquireError<K::Error>>> + Send + use<'_, K> {
-        let by = Caller {
-            prefer: None,
-            site: Location::caller(),
-        };
+        let by = Caller::here();
         acquire::acquire(&self.lender, by, move |now| {
             Request::until(now + settings::sane(time)).site(by.site)
         })

@@ -13,7 +13,7 @@ use crate::connector::Tag;
 use crate::ledger::Ledger;
 use crate::shed::Shedder;
 use crate::slots::Held;
-use crate::waiters::{Answer, Caller, Grant};
+use crate::waiters::{Caller, Grant};
 
 /// What the quick ways have to reckon with.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -93,14 +93,7 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
             shedder.on_held(held.held);
         }
         self.totals.acquired += 1;
-        self.waiters.served(key);
-        let grant = Grant {
-            index,
-            seat: None,
-            tag: self.slots.slot(index).tag,
-            connection,
-        };
-        let waker = self.waiters.answer(key, Answer::Lent(grant, now));
+        let waker = self.give(now, key, index, connection);
         if self.waiters.waiting() == 0 {
             self.weather = Weather::Calm;
         }

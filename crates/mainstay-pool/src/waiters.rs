@@ -62,6 +62,17 @@ pub(crate) struct Caller {
     pub(crate) site: &'static Location<'static>,
 }
 
+impl Caller {
+    /// The caller of the function that asks, without preference.
+    #[track_caller]
+    pub(crate) fn here() -> Self {
+        Self {
+            prefer: None,
+            site: Location::caller(),
+        }
+    }
+}
+
 impl Request {
     pub(crate) fn caller(&self) -> Caller {
         Caller {

@@ -1,8 +1,8 @@
 use crate::fixture::*;
 use crate::scripted::{At, Script, Server, Then};
 use crate::sqlstates::backend_of;
-use mainstay_core::backend::{Backend, Begin, Condition, Lane, Presumption, Want};
-use mainstay_core::{Class, Config, Evidence, Kind, Value};
+use mainstay_core::backend::{Backend, Begin, Condition, Connection, Lane, Presumption, Want};
+use mainstay_core::{Class, Config, Evidence, Kind, Statement, Value};
 use std::sync::Arc;
 
 async fn route(home: &Home, conn: &Conn, text: &str) -> Lane {
@@ -301,32 +301,40 @@ async fn inside_a_read_only_transaction_a_write_is_the_callers_mistake() {
     );
 }
 
+fn lost_at_the_setting(then: Then) -> Script {
+    Script {
+        at: At::Query("SET"),
+        after: 0,
+        says: Vec::new(),
+        then,
+    }
+}
+
+async fn check_that_a_read_is_not_sent(conn: &dyn Connection, text: &Statement, is_shared: bool) {
+    let outcome = if is_shared {
+        conn.run_shared(text, Want::Affected, read()).await
+    } else {
+        conn.run(text, Want::Affected, read()).await
+    };
+    let error = outcome.unwrap_err();
+    assert_eq!(
+        (error.kind(), error.class()),
+        (Kind::Unreachable, Class::NotSent),
+        "{error:?}"
+    );
+}
+
 #[tokio::test]
 async fn a_read_after_a_write_that_is_lost_with_its_setting_was_not_sent() {
     let server = Server::start();
     let text = statement("select a from t", ());
     for is_shared in [false, true] {
-        server.play(Some(Script {
-            at: At::Query("SET"),
-            after: 0,
-            says: Vec::new(),
-            then: Then::HangUp,
-        }));
+        server.play(Some(lost_at_the_setting(Then::HangUp)));
         let backend = backend_of(&server);
         let conn = backend.connect(Lane::Write, deadline()).await.unwrap();
         // From here on the statement is prepared, and the session is one for writes.
         conn.run(&text, Want::Affected, write()).await.unwrap();
-        let outcome = if is_shared {
-            conn.run_shared(&text, Want::Affected, read()).await
-        } else {
-            conn.run(&text, Want::Affected, read()).await
-        };
-        let error = outcome.unwrap_err();
-        assert_eq!(
-            (error.kind(), error.class()),
-            (Kind::Unreachable, Class::NotSent),
-            "{error:?}"
-        );
+        check_that_a_read_is_not_sent(&*conn, &text, is_shared).await;
     }
 }
 
@@ -336,25 +344,10 @@ async fn a_first_read_that_is_lost_with_its_setting_was_not_sent() {
     let text = statement("select a from t", ());
     for then in [Then::HangUp, Then::Reset] {
         for is_shared in [false, true] {
-            server.play(Some(Script {
-                at: At::Query("SET"),
-                after: 0,
-                says: Vec::new(),
-                then,
-            }));
+            server.play(Some(lost_at_the_setting(then)));
             let backend = backend_of(&server);
             let conn = backend.connect(Lane::Read, deadline()).await.unwrap();
-            let outcome = if is_shared {
-                conn.run_shared(&text, Want::Affected, read()).await
-            } else {
-                conn.run(&text, Want::Affected, read()).await
-            };
-            let error = outcome.unwrap_err();
-            assert_eq!(
-                (error.kind(), error.class()),
-                (Kind::Unreachable, Class::NotSent),
-                "{error:?}"
-            );
+            check_that_a_read_is_not_sent(&*conn, &text, is_shared).await;
         }
     }
 }
