@@ -2,6 +2,7 @@
 
 use crate::cancelling;
 use crate::flight::launch;
+use crate::question::Question;
 use crate::session::{Flight, Link};
 use crate::timeout::LIFT;
 use crate::wire::TransactionState;
@@ -56,7 +57,7 @@ impl Link {
 
     async fn restore(self: &Arc<Self>, deadline: Deadline) -> Result<()> {
         let flight = Flight::start(self);
-        self.usage().asked = Some(self.log.mark());
+        self.note_question(deadline);
         // A cancel request that is on its way must not arrive after us.
         let turn = self.cancel_turn.lock().await;
         let (abandoned, handed_over) = {
@@ -238,7 +239,7 @@ impl Link {
     /// Asks whether the server still answers, and whether it is still the one that was wanted.
     pub(crate) async fn check(self: &Arc<Self>, deadline: Deadline) -> Result<()> {
         let flight = Flight::start(self);
-        self.usage().asked = Some(self.log.mark());
+        self.note_question(deadline);
         let outcome = if self.style.demands {
             match self.still_serves(deadline).await {
                 Ok(false) => Err(self.demoted()),
@@ -254,6 +255,12 @@ impl Link {
         outcome
     }
 
+    /// The server is asked something now, and its answer is waited for until the deadline.
+    fn note_question(&self, deadline: Deadline) {
+        let question = Question::new(self.log.mark(), Instant::now(), deadline);
+        self.usage().asked = Some(question);
+    }
+
     /// Ends the session; returns when the server has let go, or at the deadline.
     pub(crate) async fn close(&self, deadline: Deadline) {
         let asked = {
@@ -264,7 +271,8 @@ impl Link {
         let Some(mut driver) = self.take_driver() else {
             return;
         };
-        if asked.is_some_and(|mark| !self.log.has_heard_since(mark)) {
+        let overdue = asked.and_then(|question| question.overdue(Instant::now()));
+        if overdue.is_some_and(|mark| !self.log.has_heard_since(mark)) {
             // It has been waited for long enough, and nothing that is sent now arrives: waiting for its
             // goodbye would only keep its place from a connection that works.
             driver.abort();

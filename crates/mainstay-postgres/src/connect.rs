@@ -16,6 +16,7 @@ use self::role::AnotherRole;
 use self::startup::{Caller, options, refusal};
 use crate::hosts::Hosts;
 use crate::session::Style;
+use crate::stale::StaleTexts;
 use crate::tls::TlsPolicy;
 use crate::types::CustomTypes;
 use crate::wire::{Log, Wire};
@@ -53,6 +54,7 @@ pub(crate) struct Connector {
     /// Whether statements are prepared; where not, the driver must not look types up.
     prepares: bool,
     types: CustomTypes,
+    stale: StaleTexts,
     hosts: Hosts,
 }
 
@@ -69,6 +71,7 @@ impl Connector {
         Ok(Self {
             prepares: style.statements > 0,
             types: CustomTypes::default(),
+            stale: StaleTexts::default(),
             hosts: Hosts::new(target.hosts.len()),
             tls: TlsPolicy::new(&target.tls)?,
             target: target.clone(),
@@ -85,6 +88,10 @@ impl Connector {
 
     pub(crate) fn types(&self) -> &CustomTypes {
         &self.types
+    }
+
+    pub(crate) fn stale(&self) -> &StaleTexts {
+        &self.stale
     }
 
     /// How long a call may take that says nothing about it.

@@ -9,8 +9,8 @@
 //!
 //! * `connect`, `hosts`, `tls`: one attempt to open one session
 //! * `wire`: what passes between driver and server, written down
-//! * `session`: an open session and its condition; `clean`: putting it back in order
-//! * `sql`, `statements`, `bind`, `decode`, `types`: texts, prepared statements, values
+//! * `session`: an open session and its condition; `clean`: putting it back in order; `question`: whether it is silent
+//! * `sql`, `statements`, `stale`, `bind`, `decode`, `types`: texts, prepared statements, values
 //! * `flight`, `run`, `cursor`: sending requests and judging what comes back; `timeout`: how long the server may take
 //! * `line`, `sharing`: reads of strangers on one session
 //! * `read_lane`, `write_lane`, `transaction`: the ways a statement reaches the database
@@ -36,11 +36,13 @@ mod listening;
 mod migrate;
 mod opening;
 mod pooled;
+mod question;
 mod read_lane;
 mod run;
 mod session;
 mod sharing;
 mod sql;
+mod stale;
 mod statements;
 mod timeout;
 mod tls;

@@ -67,10 +67,10 @@ impl Link {
         let flight = Flight::start(self);
         let mut outcome = self.run_once(statement, want, call).await;
         for _ in 0..STALE_MAX {
-            if !outcome.as_ref().is_err_and(is_stale_plan) {
+            let Some(refused) = outcome.as_ref().err().filter(|error| is_stale_plan(error)) else {
                 break;
-            }
-            self.statements().forget(statement.text());
+            };
+            self.forget_plan(statement.text(), refused);
             // Refused before it ran; inside a transaction only the whole can be run again.
             if self.is_in_transaction() {
                 break;

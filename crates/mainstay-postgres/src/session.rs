@@ -12,9 +12,10 @@ use crate::connect::{Connector, Driver, Opened};
 use crate::flight::is_nonsense;
 use crate::line::Line;
 use crate::opening::Opening;
+use crate::question::Question;
 use crate::sharing::Watch;
 use crate::statements::{Orphan, StatementCache};
-use crate::wire::{Log, Mark, READ_ONLY, TransactionState};
+use crate::wire::{Log, READ_ONLY, TransactionState};
 use mainstay_core::backend::{
     Begin, Begun, BoxFuture, Call, Condition, Connection, CopySink, CopySource, Cursor, Lane,
     Listening, Reply, Savepoint, Want,
@@ -178,8 +179,8 @@ pub(crate) struct Usage {
     pub(crate) unverified: bool,
     /// A limit was set for one statement and is not known to be lifted.
     pub(crate) limited: bool,
-    /// Where the log stood when the server was last asked whether it is there.
-    pub(crate) asked: Option<Mark>,
+    /// The last question to the server whether it is there.
+    pub(crate) asked: Option<Question>,
     pub(crate) broken: bool,
 }
 

@@ -183,7 +183,7 @@ impl Link {
             }
         }
         if is_stale_plan(&error) {
-            self.statements().forget(statement.text());
+            self.forget_plan(statement.text(), &error);
             return Setback::Again;
         }
         let is_last = self.usage().line.is_at_rest();

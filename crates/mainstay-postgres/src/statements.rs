@@ -8,9 +8,11 @@
 
 use crate::bind::{Bound, bind, unspecified};
 use crate::decode::RowShape;
+use crate::flight::fits_no_session;
 use crate::pooled::refuse_session_state;
 use crate::session::Link;
 use crate::sql;
+use crate::stale::{News, StaleTexts};
 use mainstay_core::error::Report;
 use mainstay_core::{Deadline, Error, Kind, Result, Value};
 use std::collections::HashMap;
@@ -85,6 +87,8 @@ impl Prepared {
 pub(crate) struct StatementCache {
     limit: usize,
     clock: u64,
+    /// Reports of stale texts that are taken account of.
+    reports: u64,
     entries: HashMap<Arc<str>, (Arc<Prepared>, u64)>,
     /// Preparations under way for all who share the session, as many at most as share it.
     preparing: HashMap<Arc<str>, Preparing>,
@@ -98,6 +102,7 @@ impl StatementCache {
         Self {
             limit,
             clock: 0,
+            reports: 0,
             entries: HashMap::new(),
             preparing: HashMap::new(),
         }
@@ -147,6 +152,15 @@ impl StatementCache {
         self.entries.remove(text);
     }
 
+    /// Forgets what other sessions were refused.
+    fn hear_of(&mut self, stale: &StaleTexts) {
+        match stale.since(&mut self.reports) {
+            None => {}
+            Some(News::Texts(texts)) => texts.iter().for_each(|text| self.forget(text)),
+            Some(News::Everything) => self.clear(),
+        }
+    }
+
     pub(crate) fn clear(&mut self) {
         self.entries.clear();
     }
@@ -172,7 +186,11 @@ impl Link {
     /// What is known about a text without asking the server, which is all where nothing is prepared.
     /// Checks what can be checked before asking.
     pub(crate) fn known(&self, text: &Arc<str>, values: &[Value]) -> Result<Option<Arc<Prepared>>> {
-        let known = self.statements().find(text);
+        let known = {
+            let mut statements = self.statements();
+            statements.hear_of(self.connector.stale());
+            statements.find(text)
+        };
         if let Some(known) = known {
             known.check_number_of(values)?;
             return Ok(Some(known));
@@ -184,6 +202,16 @@ impl Link {
         let unnamed = Prepared::unnamed(text);
         unnamed.check_number_of(values)?;
         Ok((self.style.statements == 0).then(|| Arc::new(unnamed)))
+    }
+
+    /// A plan was refused: it is forgotten, by all sessions where it can fit none of them.
+    pub(crate) fn forget_plan(&self, text: &Arc<str>, refused: &Error) {
+        if fits_no_session(refused) {
+            self.connector.stale().report(text);
+        }
+        let mut statements = self.statements();
+        statements.hear_of(self.connector.stale());
+        statements.forget(text);
     }
 
     pub(crate) async fn prepare(

@@ -296,9 +296,8 @@ async fn a_session_that_nobody_holds_any_more_ends() {
     until(&home, left, "0").await;
 }
 
-#[tokio::test]
-async fn a_closed_session_is_gone_from_the_server() {
-    let home = Home::new().await;
+/// A connection whose statement was dropped while the server runs it for ten minutes.
+async fn asleep(home: &Home) -> Conn {
     let conn = home.backend.connect(Lane::Read, deadline()).await.unwrap();
     let text = statement("select pg_sleep(600)", ());
     {
@@ -306,9 +305,26 @@ async fn a_closed_session_is_gone_from_the_server() {
         let running = "select count(*) from pg_stat_activity where query like 'select pg_sleep%' and state = 'active'";
         tokio::select! {
             _ = &mut sleep => panic!("it did not sleep"),
-            () = until(&home, running, "1") => {}
+            () = until(home, running, "1") => {}
         }
     }
+    conn
+}
+
+#[tokio::test]
+async fn a_session_that_is_closed_while_it_is_cleaned_stops_what_it_runs() {
+    let home = Home::new().await;
+    let conn = asleep(&home).await;
+    assert!(!poll_times(conn.clean(deadline()), 1).await);
+    conn.close(deadline()).await;
+    let left = "select count(*) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()";
+    until(&home, left, "0").await;
+}
+
+#[tokio::test]
+async fn a_closed_session_is_gone_from_the_server() {
+    let home = Home::new().await;
+    let conn = asleep(&home).await;
     conn.close(deadline()).await;
     assert_eq!(conn.condition(), Condition::Broken);
     let error = execute(&conn, "select 1", read()).await.unwrap_err();

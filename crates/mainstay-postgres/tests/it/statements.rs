@@ -81,6 +81,31 @@ async fn a_stale_plan_inside_a_transaction_asks_for_the_whole_again() {
 }
 
 #[tokio::test]
+async fn a_plan_that_was_refused_to_one_session_is_tried_by_no_other() {
+    let home = Home::new().await;
+    home.sql("create table t (id int)").await;
+    let sessions = [
+        home.writer().await,
+        home.writer().await,
+        home.writer().await,
+    ];
+    let select = "select * from t";
+    for session in &sessions {
+        fetch(session, select, (), write()).await.unwrap();
+    }
+    home.sql("alter table t add column name text").await;
+    let [first, others @ ..] = &sessions;
+    first.begin(begin(), write()).await.unwrap();
+    fetch(first, select, (), write()).await.unwrap_err();
+    first.roll_back(write()).await.unwrap();
+    for other in others {
+        other.begin(begin(), write()).await.unwrap();
+        fetch(other, select, (), write()).await.unwrap();
+        other.commit(write()).await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn no_more_rows_are_kept_than_are_wanted() {
     let home = Home::new().await;
     home.sql("create table t (id int)").await;
