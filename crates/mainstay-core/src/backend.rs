@@ -369,7 +369,7 @@ pub trait Connection: Send + Sync + Debug + 'static {
     /// The lane whose setting the session has now; the pool prefers it for that lane.
     fn lane(&self) -> Lane;
 
-    /// Tells the session who has it from now on.
+    /// Tells the session who has it from now on, or a place on it.
     fn on_lent(&self, site: &'static Location<'static>) {
         let _ = site; // only who can be blamed wants to know
     }

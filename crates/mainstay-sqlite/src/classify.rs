@@ -6,6 +6,7 @@
 //! when the file is recovered after a crash. That is an unknown outcome and is called one.
 
 use crate::signals::Stop;
+use mainstay_core::backend::Burden;
 use mainstay_core::error::Report;
 use mainstay_core::{Class, Error, Evidence, Kind};
 use rusqlite::ffi;
@@ -203,6 +204,10 @@ pub(crate) fn stopped(stop: Stop) -> Report {
             Kind::Cancelled,
             "the connection was closed while the statement ran",
         ),
+        Stop::HoldsUp => (
+            Kind::Other,
+            "the statement takes too long for a shared connection",
+        ),
         Stop::LogLimit => (Kind::Cancelled, LOG_LIMIT),
     };
     let report = Report::new(kind, message).evidence(Evidence::Neither);
@@ -218,6 +223,11 @@ pub(crate) fn stopped(stop: Stop) -> Report {
             .remedy("look at why it is slow (explain query plan), or raise the limit"),
         // It would last as long again.
         Stop::LogLimit => report.class(Class::Permanent).remedy(SHORTER_READS),
+        // It has done nothing but read; whoever shares connections knows what to do.
+        Stop::HoldsUp => report
+            .class(Class::ReadLost)
+            .evidence(Evidence::Answered)
+            .burden(Burden::Slow),
         Stop::Cancelled | Stop::Abandoned | Stop::Closed => report.class(Class::Permanent),
     }
 }

@@ -273,11 +273,20 @@ impl Backend for Sqlite {
     }
 
     fn sharing(&self, lane: Lane) -> Option<Sharing> {
-        let commits_in_groups = has_several_handles(self.layout) && lane == Lane::Write;
-        commits_in_groups.then_some(Sharing {
-            active: 1,
-            depth: queue::WRITERS_MAX,
-            late_after: NEVER_LATE,
+        let Layout::Split { readers } = self.layout else {
+            return None;
+        };
+        Some(match lane {
+            Lane::Read => Sharing {
+                active: readers,
+                depth: read_lane::READS_WAITING,
+                late_after: read_lane::READ_MAX,
+            },
+            Lane::Write => Sharing {
+                active: 1,
+                depth: queue::WRITERS_MAX,
+                late_after: NEVER_LATE,
+            },
         })
     }
 

@@ -9,12 +9,19 @@ use mainstay_core::error::Report;
 use mainstay_core::{Class, Error, Evidence, Kind, Result, Row, Statement};
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 /// A batch ends at so many rows or at about so many bytes, whichever comes first: enough that the
 /// hand-over between threads does not show, little enough that memory stays flat.
 const BATCH_ROWS: usize = 256;
 const BATCH_BYTES: usize = 64 * 1024;
+/// The most reads of strangers that wait for one reader: enough that its thread finds the next one when
+/// it is done with one, and need not be woken for each.
+pub(crate) const READS_WAITING: usize = 64;
+/// How long a read may keep others waiting behind it; it is stopped then, and run again by itself. A
+/// thousand times what a row by its key takes.
+pub(crate) const READ_MAX: Duration = Duration::from_millis(10);
 /// Batches that wait for their reader: one is being read while the next is being made.
 pub(crate) const BATCHES_WAITING: usize = 2;
 

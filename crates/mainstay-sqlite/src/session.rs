@@ -9,7 +9,7 @@ use crate::classify::not_begun;
 use crate::connect::{Access, Opening};
 use crate::optimize;
 use crate::queue::{self, Answer, Job, Task, Work, Write};
-use crate::read_lane::{BATCHES_WAITING, Batches, Streaming, lost};
+use crate::read_lane::{BATCHES_WAITING, Batches, READ_MAX, Streaming, lost};
 use crate::signals::{Pending, Signals, Stop, Ticket};
 use crate::worker::{self, Limits, Worker, broken};
 use mainstay_core::backend::{
@@ -162,7 +162,29 @@ impl SqliteSession {
         F: FnOnce(&mut Worker, &Arc<Ticket>) -> Result<T> + Send + 'static,
         T: Send + 'static,
     {
-        let ticket = Ticket::new(deadline);
+        self.submit_with(Ticket::new(deadline), work).await
+    }
+
+    /// Reads among reads of strangers, and not for long while they wait.
+    fn read_beside_others(
+        &self,
+        statement: Statement,
+        want: Want,
+        call: Call,
+    ) -> impl Future<Output = Result<Reply>> + Send {
+        let site = self.signals.site();
+        let ticket = Ticket::with_patience(Some(call.deadline), Some(READ_MAX));
+        self.submit_with(ticket, move |worker, _| {
+            worker.signals.set_site(site);
+            worker.run(&statement, want, call.lane)
+        })
+    }
+
+    async fn submit_with<T, F>(&self, ticket: Arc<Ticket>, work: F) -> Result<T>
+    where
+        F: FnOnce(&mut Worker, &Arc<Ticket>) -> Result<T> + Send + 'static,
+        T: Send + 'static,
+    {
         let abandon = Abandon(Arc::clone(&ticket));
         let pending = Pending::new(&self.signals);
         let (answer, answered) = oneshot::channel();
@@ -295,7 +317,7 @@ impl Connection for SqliteSession {
         call: Call,
     ) -> BoxFuture<'a, Result<Reply>> {
         if self.lane == Lane::Read {
-            return self.run(statement, want, call);
+            return Box::pin(self.read_beside_others(statement.clone(), want, call));
         }
         let work = Work::One(statement.clone(), want);
         Box::pin(async move {
@@ -440,7 +462,7 @@ impl Connection for SqliteSession {
     }
 
     fn on_lent(&self, site: &'static Location<'static>) {
-        self.signals.set_site(site);
+        self.signals.set_site(Some(site));
     }
 
     fn hand_over(&self) {

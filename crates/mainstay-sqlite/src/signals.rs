@@ -34,6 +34,8 @@ pub(crate) enum Stop {
     Abandoned,
     /// The connection is being closed.
     Closed,
+    /// It is a read that others wait behind, and it has had its time.
+    HoldsUp,
     /// It is a read that keeps the write-ahead log from being emptied, which has reached its limit.
     LogLimit,
 }
@@ -49,6 +51,9 @@ pub(crate) struct Ticket {
 struct TicketState {
     deadline: Option<Deadline>,
     limit: Option<Deadline>,
+    /// How long it may keep others waiting once it has begun, and until when that is.
+    patience: Option<Duration>,
+    yields_at: Option<Instant>,
     stop: Option<Stop>,
     has_begun: bool,
     nudges: u64,
@@ -57,9 +62,19 @@ struct TicketState {
 impl Ticket {
     /// A ticket; without a deadline only a word stops the call.
     pub(crate) fn new(deadline: Option<Deadline>) -> Arc<Self> {
+        Self::with_patience(deadline, None)
+    }
+
+    /// The ticket of a call that stops when it has run for so long and others wait behind it.
+    pub(crate) fn with_patience(
+        deadline: Option<Deadline>,
+        patience: Option<Duration>,
+    ) -> Arc<Self> {
         let state = TicketState {
             deadline,
             limit: None,
+            patience,
+            yields_at: None,
             stop: None,
             has_begun: false,
             nudges: 0,
@@ -84,10 +99,12 @@ impl Ticket {
     /// `statement_timeout`.
     pub(crate) fn begin(&self, limit: Option<Deadline>) -> Result<(), Stop> {
         let mut state = self.state();
+        let now = Instant::now();
         state.limit = None;
-        if let Some(stop) = state.objection(Instant::now()) {
+        if let Some(stop) = state.objection(now) {
             return Err(stop);
         }
+        state.yields_at = state.patience.map(|patience| now + patience);
         (state.limit, state.has_begun) = (limit, true);
         Ok(())
     }
@@ -126,6 +143,16 @@ impl Ticket {
     /// Why the call has to stop, if it has to.
     pub(crate) fn objection(&self) -> Option<Stop> {
         self.state().objection(Instant::now())
+    }
+
+    /// The same while others wait behind it.
+    fn objection_of_others(&self) -> Option<Stop> {
+        let mut state = self.state();
+        let now = Instant::now();
+        if state.yields_at.is_some_and(|at| now >= at) {
+            state.stop.get_or_insert(Stop::HoldsUp);
+        }
+        state.objection(now)
     }
 
     /// Waits for a nudge after `seen`, a reason to stop, or the end of `pause`.
@@ -233,8 +260,13 @@ impl Signals {
     }
 
     /// Takes note of who has the connection.
-    pub(crate) fn set_site(&self, site: &'static Location<'static>) {
-        self.reading().site = Some(site);
+    pub(crate) fn set_site(&self, site: Option<&'static Location<'static>>) {
+        self.reading().site = site;
+    }
+
+    /// Who had the connection last.
+    pub(crate) fn site(&self) -> Option<&'static Location<'static>> {
+        self.reading().site
     }
 
     /// A statement or a transaction begins to read, unless one already does.
@@ -255,7 +287,14 @@ impl Signals {
 
     /// Why the running call has to stop, if it has to.
     pub(crate) fn objection(&self) -> Option<Stop> {
-        self.slot().as_ref().and_then(|ticket| ticket.objection())
+        let others_wait = self.pending.load(Ordering::SeqCst) > 1;
+        let slot = self.slot();
+        let ticket = slot.as_ref()?;
+        if others_wait {
+            ticket.objection_of_others()
+        } else {
+            ticket.objection()
+        }
     }
 }
 
@@ -356,6 +395,22 @@ mod tests {
         assert_eq!(ticket.objection(), None);
         ticket.begin(Some(Deadline::at(Instant::now()))).unwrap();
         assert_eq!(ticket.objection(), Some(Stop::StatementTimeout));
+    }
+
+    #[test]
+    fn a_read_that_has_had_its_time_stops_when_somebody_waits_behind_it() {
+        let signals = Arc::<Signals>::default();
+        let ticket = Ticket::with_patience(None, Some(Duration::ZERO));
+        let _running = Pending::new(&signals);
+        ticket.begin(None).unwrap();
+        signals.take_up(&ticket);
+        assert_eq!(signals.objection(), None);
+        let _behind = Pending::new(&signals);
+        assert_eq!(signals.objection(), Some(Stop::HoldsUp));
+        let patient = Ticket::new(None);
+        patient.begin(None).unwrap();
+        signals.take_up(&patient);
+        assert_eq!(signals.objection(), None);
     }
 
     #[test]

@@ -258,6 +258,7 @@ impl Lanes {
             place = pool.acquire_place(self.request(lane, deadline, site)) => place.map_err(|error| explain(&error))?,
             refusal = gate.opened() => return Err(refusal),
         };
+        place.on_lent(site);
         Ok(Hold::Place(place))
     }
 

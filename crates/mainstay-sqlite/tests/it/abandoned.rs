@@ -66,7 +66,7 @@ fn methods() -> Vec<(&'static str, Make)> {
 /// Polls a future up to so many times and drops it; answers whether it was finished by then.
 /// Between two polls the thread of the connection may or may not have done its part, so the rounds
 /// meet every order over time.
-async fn poll_and_drop(mut future: BoxFuture<'_, Result<()>>, polls: usize) -> bool {
+pub(crate) async fn poll_and_drop(mut future: BoxFuture<'_, Result<()>>, polls: usize) -> bool {
     let mut context = Context::from_waker(Waker::noop());
     for _ in 0..polls {
         if future.as_mut().poll(&mut context).is_ready() {

@@ -22,6 +22,7 @@ mod processes;
 mod refusals;
 mod result_codes;
 mod routing;
+mod sharing;
 mod stream;
 mod temporary;
 mod transactions;
