@@ -127,7 +127,7 @@ impl<K: Connector> Builder<K> {
         self
     }
 
-    /// The most attempts to connect at once (default 8, at least 1; one while connecting fails).
+    /// The most attempts to connect at once (default 10, at least 1; one while connecting fails).
     pub fn max_connecting(mut self, attempts: usize) -> Self {
         self.settings.max_connecting = attempts;
         self

@@ -101,8 +101,9 @@ impl Default for Settings {
             close_timeout: Duration::from_secs(5),
             // Protects memory; by then nobody at the end of the queue is served in time.
             max_waiters: 10_000,
-            // Enough for a quick start, few enough not to storm a server that has just come back.
-            max_connecting: 8,
+            // A pool of the usual size opens in one go, where eight at once would take as long as two; few
+            // enough not to storm a server that has just come back.
+            max_connecting: 10,
             long_hold: Some(Duration::from_secs(60)),
             shedding: None,
             pacing: Arc::new(|| Box::new(FullJitter::default())),

@@ -7,7 +7,9 @@
 //!
 //! A file is served by several readers, which cannot write whatever they are sent, and one writer.
 //! Each connection is a thread that owns a handle; no thread of the async runtime ever waits for
-//! the disk. `:memory:` is one connection, because a second one would be another database; a
+//! the disk. When there are more callers than readers, their reads queue on a reader's thread, which
+//! then finds the next one without being woken; one that keeps others waiting for ten milliseconds is
+//! stopped and has a reader of its own. `:memory:` is one connection, because a second one would be another database; a
 //! temporary database (`file:?temp`) is a file of its own, which goes with its last connection.
 //!
 //! What is read-only stays untouched: opening a file that is marked read-only, or lies where nothing

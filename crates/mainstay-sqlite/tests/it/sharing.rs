@@ -5,7 +5,8 @@ use crate::{Bench, READ, on, soon};
 use futures_util::future::{join, join_all};
 use mainstay_core::backend::{Burden, Condition, Connection, Reply, Want};
 use mainstay_core::{Class, Result, Statement};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 const ENDLESS: &str = "with recursive n(i) as (select 1 union all select i + 1 from n)
     select count(*) from n";
