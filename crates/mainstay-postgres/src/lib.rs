@@ -168,11 +168,13 @@ fn link_of(connection: &dyn Connection) -> Result<&Arc<Link>> {
         })
 }
 
-/// One for each core keeps all of them busy, and one more bridges the moment in which one drains;
-/// fewer connections mean more requests in one system call. One is left for those who want one alone.
+/// One for each core keeps all of them busy, and fewer connections mean more requests in one system
+/// call: on two cores, 50 callers read 76,000 to 82,000 rows a second with two and 59,000 to 76,000 with
+/// three. At least two, so that one bridges the moment in which the other drains. One is left for those
+/// who want one alone.
 fn active(limit: usize) -> usize {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    (cores + 1).min(limit.saturating_sub(1)).max(1)
+    cores.max(2).min(limit.saturating_sub(1)).max(1)
 }
 
 /// Deep enough that hundreds of callers share a few connections; a backlog of thousands on one
