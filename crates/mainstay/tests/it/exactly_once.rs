@@ -79,13 +79,20 @@ fn keyed(key: &str) -> TransactionOptions {
 /// Waits until nothing of an earlier transaction is under way: cleaning, sweeping, reconnecting. A cut
 /// that counts bytes would hit that instead of COMMIT.
 pub(crate) async fn quiet(db: &Database) {
+    free_of(db, |pool| pool.open > pool.idle || pool.waiting > 0).await;
+}
+
+/// The same while transactions are open: a connection that was lost makes the pool check its siblings
+/// and open one beside them, and whoever asks is served by the first that is ready.
+async fn quiet_otherwise(db: &Database) {
+    free_of(db, |pool| pool.connecting + pool.in_upkeep > 0).await;
+}
+
+async fn free_of(db: &Database, busy: impl Fn(&mainstay::PoolStatus) -> bool) {
     wait_for(
         "the pool to come to rest",
         Duration::from_secs(10),
-        || async {
-            let busy = |pool: &mainstay::PoolStatus| pool.open > pool.idle || pool.waiting > 0;
-            (!db.status().pools.iter().any(busy)).then_some(())
-        },
+        || async { (!db.status().pools.iter().any(&busy)).then_some(()) },
     )
     .await
     .unwrap();
@@ -102,6 +109,7 @@ async fn write(
     db.transaction_with(options, async |tx| {
         let run = runs.fetch_add(1, Ordering::Relaxed) + 1;
         tx.execute("insert into log values ('x')", ()).await?;
+        quiet_otherwise(db).await;
         before_commit(run);
         Ok(run)
     })

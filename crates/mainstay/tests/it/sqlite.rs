@@ -1,9 +1,8 @@
 //! What only a SQLite file shows.
 
-use futures_util::future::{join, join_all};
+use futures_util::future::join_all;
 use mainstay::migrate::Migrations;
 use mainstay::{Database, Kind};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 async fn fresh() -> (tempfile::TempDir, Database) {
@@ -325,36 +324,4 @@ async fn a_closure_that_panics_is_rolled_back_and_the_writer_goes_on() {
         .unwrap();
     let all: Vec<String> = db.fetch_all("select a from t", ()).await.unwrap();
     assert_eq!(all, ["next"]);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_slow_read_among_quick_ones_holds_up_none_and_is_answered() {
-    let db = Database::connect("sqlite://?temp&connection_limit=3")
-        .await
-        .unwrap();
-    let slow = "with recursive n(i) as (select 1 union all select i + 1 from n limit $1)
-                select count(*) from n";
-    let rows: i64 = 5_000_000;
-    let _: i64 = db.fetch_one(slow, (1,)).await.unwrap();
-    for _ in 0..2 {
-        let (answered, db) = (AtomicUsize::new(0), &db);
-        let slow = async {
-            let counted: i64 = db.fetch_one(slow, (rows,)).await.unwrap();
-            assert_eq!(counted, rows);
-            answered.load(Ordering::SeqCst)
-        };
-        let quick = (0..400).map(|number: i64| {
-            let answered = &answered;
-            async move {
-                let answer: i64 = db.fetch_one("select $1 + 1", (number,)).await.unwrap();
-                assert_eq!(answer, number + 1);
-                answered.fetch_add(1, Ordering::SeqCst);
-            }
-        });
-        let (before, _) = join(slow, join_all(quick)).await;
-        assert_eq!(
-            before, 400,
-            "quick reads that were answered before the slow one"
-        );
-    }
 }
