@@ -4,8 +4,10 @@ use crate::crowd::{Crowd, insert, text};
 use crate::{Bench, PLAIN, WRITE, execute, on, scalar, soon, value};
 use futures_util::future::join_all;
 use mainstay_core::backend::{BoxFuture, Condition, Reply, Want};
-use mainstay_core::{Class, Deadline, Kind, Result, Statement, Value};
+use mainstay_core::{Class, Deadline, Error, Kind, Result, Statement, Value};
 use mainstay_sqlite::SqliteSession;
+use rusqlite::ffi;
+use rusqlite::functions::FunctionFlags;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Waker};
@@ -97,22 +99,28 @@ async fn a_write_that_fails_half_way_leaves_nothing_whether_alone_or_in_company(
 
 /// Runs a write that takes the transaction with it between two that are innocent.
 async fn killed_by(crowd: &Crowd, killer: &str, kind: Kind) {
+    let error = error_of(crowd, killer).await;
+    assert_eq!(
+        (error.kind(), error.class()),
+        (kind, Class::Permanent),
+        "{error}"
+    );
+    crowd.check_next().await;
+}
+
+/// The error of the guilty one; the innocent ones are done.
+async fn error_of(crowd: &Crowd, killer: &str) -> Error {
     let before = crowd.queue("insert into t (a) values ('before') returning a");
     let guilty = crowd.queue(killer);
     let after = crowd.queue("insert into t (a) values ('after') returning a");
     crowd.release().await;
     assert_eq!(text(&before.await.unwrap().rows[0].values()[0]), "before");
     let error = guilty.await.unwrap_err();
-    assert_eq!(
-        (error.kind(), error.class()),
-        (kind, Class::Permanent),
-        "{error}"
-    );
     assert_eq!(text(&after.await.unwrap().rows[0].values()[0]), "after");
     // None where the machine was so slow that the killer began a group of its own.
     assert!(crowd.replays() <= 1, "{}", crowd.replays());
     assert_eq!(crowd.all().await, ["after", "before"]);
-    crowd.check_next().await;
+    error
 }
 
 #[tokio::test]
@@ -130,6 +138,64 @@ async fn raise_rollback_takes_only_itself() {
     execute(&*bench.writer, trigger).await.unwrap();
     let crowd = Crowd::on(bench).await;
     killed_by(&crowd, &insert("never"), Kind::Statement).await;
+}
+
+/// A crowd whose writer has a function `fail(code)`, which ends a statement as SQLite's own allocations
+/// and reads do when they fail.
+async fn with_failures() -> Crowd {
+    let crowd = Crowd::new().await;
+    let defined = crowd.session().call(|handle| {
+        handle.create_scalar_function("fail", 1, FunctionFlags::SQLITE_UTF8, |context| {
+            let code: i32 = context.get(0)?;
+            let failure = ffi::Error::new(code);
+            Err::<i64, _>(rusqlite::Error::SqliteFailure(failure, None))
+        })
+    });
+    defined.await.unwrap().unwrap();
+    crowd
+}
+
+#[tokio::test]
+async fn a_lack_of_memory_takes_only_what_met_it() {
+    let crowd = with_failures().await;
+    let killer = format!("insert into t (a) values (fail({}))", ffi::SQLITE_NOMEM);
+    let error = error_of(&crowd, &killer).await;
+    assert_eq!(
+        (error.kind(), error.class()),
+        (Kind::Storage, Class::Permanent),
+        "{error:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_page_that_cannot_be_read_ends_its_writer_and_nobody_is_told_what_is_not_so() {
+    let crowd = with_failures().await;
+    let killer = format!(
+        "insert into t (a) values (fail({}))",
+        ffi::SQLITE_IOERR_READ
+    );
+    let innocents = ["before", "after"].map(insert);
+    let before = crowd.queue(&innocents[0]);
+    let guilty = crowd.queue(&killer);
+    let after = crowd.queue(&innocents[1]);
+    crowd.release().await;
+    let told = [before.await, after.await];
+    let error = guilty.await.unwrap_err();
+    assert_eq!(
+        (error.kind(), error.class()),
+        (Kind::Storage, Class::RolledBack),
+        "{error:?}"
+    );
+    // Nobody knows what such a handle would read next; what has not begun is done on the next one.
+    assert_eq!(crowd.writer().condition(), Condition::Broken);
+    let kept = crowd.all().await;
+    for (name, told) in ["before", "after"].iter().zip(told) {
+        let is_there = kept.iter().any(|kept| kept == name);
+        match told {
+            Ok(reply) => assert!(is_there && reply.affected == 1, "{name}"),
+            Err(error) => assert!(!is_there && error.class() == Class::NotSent, "{error:?}"),
+        }
+    }
 }
 
 #[tokio::test]
@@ -251,7 +317,7 @@ async fn what_may_not_be_in_a_shared_transaction_is_refused_or_run_by_itself() {
     crowd.release().await;
     for (expected, queued) in queued {
         let error = queued.await.err();
-        let kind = error.as_ref().map(mainstay_core::Error::kind);
+        let kind = error.as_ref().map(Error::kind);
         assert_eq!(kind, expected, "{error:?}");
     }
     assert_eq!(crowd.all().await.len(), 13);
