@@ -9,8 +9,9 @@
 //! Each connection is a thread that owns a handle; no thread of the async runtime ever waits for
 //! the disk. When there are more callers than readers, their reads queue on a reader's thread, which
 //! then finds the next one without being woken; one that keeps others waiting for ten milliseconds is
-//! stopped and has a reader of its own. `:memory:` is one connection, because a second one would be another database; a
-//! temporary database (`file:?temp`) is a file of its own, which goes with its last connection.
+//! stopped and has a reader of its own. `:memory:` is one connection, because a second one would be
+//! another database; a temporary database (`file:?temp`) is a file of its own, which goes with its
+//! last connection.
 //!
 //! What is read-only stays untouched: opening a file that is marked read-only, or lies where nothing
 //! can be written, is a configuration error, because the write-ahead log needs to be written even

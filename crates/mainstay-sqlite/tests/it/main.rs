@@ -12,6 +12,7 @@ mod failure_table;
 mod group;
 mod health;
 mod killed;
+mod killers;
 mod log;
 mod memory;
 mod opening;
