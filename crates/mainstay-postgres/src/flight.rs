@@ -288,11 +288,6 @@ fn is_stale(server: &ServerError) -> bool {
     }
 }
 
-/// Whether what a plan was made for has changed for every session, and not only for this one.
-pub(crate) fn fits_no_session(error: &Error) -> bool {
-    is_stale_plan(error) && matches!(error.sqlstate(), Some("0A000" | "XX000"))
-}
-
 /// Whether preparing the statement anew can help.
 pub(crate) fn is_stale_plan(error: &Error) -> bool {
     error.downcast_ref::<ServerError>().is_some_and(is_stale)

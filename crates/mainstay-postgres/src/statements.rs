@@ -8,7 +8,6 @@
 
 use crate::bind::{Bound, bind, unspecified};
 use crate::decode::RowShape;
-use crate::flight::fits_no_session;
 use crate::pooled::refuse_session_state;
 use crate::session::Link;
 use crate::sql;
@@ -204,9 +203,10 @@ impl Link {
         Ok((self.style.statements == 0).then(|| Arc::new(unnamed)))
     }
 
-    /// A plan was refused: it is forgotten, by all sessions where it can fit none of them.
+    /// A plan was refused as stale: it is forgotten, by all sessions where it can fit none of them.
     pub(crate) fn forget_plan(&self, text: &Arc<str>, refused: &Error) {
-        if fits_no_session(refused) {
+        // What it was made for has changed; the other codes are about this session's statements.
+        if matches!(refused.sqlstate(), Some("0A000" | "XX000")) {
             self.connector.stale().report(text);
         }
         let mut statements = self.statements();

@@ -280,6 +280,12 @@ async fn a_session_left_in_the_middle_of_a_copy_is_cleaned_or_given_up() {
     }
 }
 
+/// Waits until the server has no session left in this database.
+async fn until_alone(home: &Home) {
+    let left = "select count(*) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()";
+    until(home, left, "0").await;
+}
+
 #[tokio::test]
 async fn a_session_that_nobody_holds_any_more_ends() {
     let home = Home::new().await;
@@ -292,8 +298,7 @@ async fn a_session_that_nobody_holds_any_more_ends() {
     cursor.next_batch().await.unwrap().unwrap();
     drop(conn);
     drop(cursor);
-    let left = "select count(*) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()";
-    until(&home, left, "0").await;
+    until_alone(&home).await;
 }
 
 /// A connection whose statement was dropped while the server runs it for ten minutes.
@@ -317,8 +322,7 @@ async fn a_session_that_is_closed_while_it_is_cleaned_stops_what_it_runs() {
     let conn = asleep(&home).await;
     assert!(!poll_times(conn.clean(deadline()), 1).await);
     conn.close(deadline()).await;
-    let left = "select count(*) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()";
-    until(&home, left, "0").await;
+    until_alone(&home).await;
 }
 
 #[tokio::test]
@@ -329,6 +333,5 @@ async fn a_closed_session_is_gone_from_the_server() {
     assert_eq!(conn.condition(), Condition::Broken);
     let error = execute(&conn, "select 1", read()).await.unwrap_err();
     assert_eq!(error.class(), mainstay_core::Class::NotSent);
-    let left = "select count(*) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()";
-    until(&home, left, "0").await;
+    until_alone(&home).await;
 }
