@@ -2,7 +2,7 @@
 //! that a busy neighbour slows all of them alike. Prints Markdown tables; what counts is the ratio.
 //!
 //! `cargo run --release --manifest-path bench/Cargo.toml` (below a minute), `-- --long` (five minutes),
-//! `-- --check` (half a minute; only mainstay and deadpool, fails when an aim is missed).
+//! `-- --check` (a minute; only mainstay and deadpool, fails when an aim is missed).
 
 mod check;
 mod counting;

@@ -5,7 +5,7 @@
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::task;
@@ -23,6 +23,7 @@ use crate::waiters::{Answer, Caller, Grant, Request, Ticket, Use};
 type GrantOf<K> = Grant<Kept<K>>;
 type AnswerOf<K> = Answer<Kept<K>, <K as Connector>::Error>;
 type TicketOf<K> = Ticket<Kept<K>, <K as Connector>::Error>;
+type OfferOf<K> = Offer<Kept<K>, <K as Connector>::Error>;
 type ErrorOf<K> = AcquireError<<K as Connector>::Error>;
 
 /// What a caller holds: a lease, or a place.
@@ -61,6 +62,9 @@ impl<K: Connector> Hold<K> for Lease<K> {
         task: Option<task::Id>,
         now: Instant,
     ) -> Option<Self> {
+        if lender.seems_crowded() {
+            return None;
+        }
         let grant = lender.ledger().lend_quickly(now, by, task)?;
         Some(Self::new(lender, grant))
     }
@@ -140,11 +144,8 @@ async fn ask<K: Connector, H: Hold<K>>(
     mut now: Instant,
 ) -> Result<H, ErrorOf<K>> {
     loop {
-        let asked = poll_fn(|context| {
-            Poll::Ready(lender.visit_at(now, |ledger, now, orders| {
-                ledger.request(now, &request, context.waker(), orders)
-            }))
-        });
+        let asked =
+            poll_fn(|context| Poll::Ready(ask_once(lender, &request, now, context.waker())));
         match asked.await {
             Offer::Lend(grant) => {
                 let held = H::hold(lender, grant, &request, now);
@@ -165,6 +166,23 @@ async fn ask<K: Connector, H: Hold<K>>(
             Offer::Refuse(error) => return Err(*error),
         }
     }
+}
+
+fn ask_once<K: Connector>(
+    lender: &Arc<Lender<K>>,
+    request: &Request,
+    now: Instant,
+    waker: &Waker,
+) -> OfferOf<K> {
+    let mut ledger = lender.ledger();
+    if let Some(offer) = ledger.offer_quickly(now, request, waker) {
+        drop(ledger);
+        lender.seem_crowded(matches!(offer, Offer::Queue(_)));
+        return offer;
+    }
+    lender.visit_in(ledger, now, |ledger, now, orders| {
+        ledger.request(now, request, waker, orders)
+    })
 }
 
 /// Takes an idle connection if there is one that needs no check.

@@ -11,7 +11,7 @@ use crate::ledger::{Ledger, Offer};
 use crate::opening::Failure;
 use crate::orders::{Order, Orders};
 use crate::settings::Settings;
-use crate::waiters::{Answer, Request, Ticket};
+use crate::waiters::{Answer, Priority, Request, Ticket, Use};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -126,4 +126,30 @@ fn failure_is_the_cause_until_connecting_succeeds() {
     ledger.connected(later, 0, 42, &mut orders);
     assert_eq!(ledger.cause_of_timeout(), Cause::Exhausted);
     assert_eq!(ledger.last_error(later), Some(("refused", SECOND)));
+}
+
+#[test]
+fn only_whom_no_rule_concerns_joins_a_plain_queue_the_quick_way() {
+    let (mut ledger, now, mut orders) = (ledger(1), Instant::now(), Orders::new());
+    ledger.settings.max_waiters = 3;
+    let first = queue(&mut ledger, now, &mut orders);
+    ledger.connected(now, 0, 42, &mut orders);
+    assert!(first.look(Waker::noop()).is_some());
+    queue(&mut ledger, now, &mut orders);
+    ledger.weather = ledger.outlook();
+    let plain = Request::until(now + SECOND);
+    let mut joins = |request: Request| {
+        let offer = ledger.offer_quickly(now, &request, Waker::noop());
+        assert_eq!(ledger.weather, ledger.outlook());
+        matches!(offer, Some(Offer::Queue(_)))
+    };
+    assert!(!joins(Request::until(now)), "too late");
+    assert!(!joins(plain.priority(Priority::Batch)), "another line");
+    let wanted = Use::Shared;
+    assert!(!joins(Request { wanted, ..plain }), "another use");
+    assert!(joins(plain));
+    assert!(joins(plain));
+    assert!(!joins(plain), "the bound on waiters");
+    let waiting = ledger.status().waiting;
+    assert_eq!(waiting, 3);
 }

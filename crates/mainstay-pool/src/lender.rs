@@ -38,6 +38,9 @@ pub(crate) struct Lender<K: Connector> {
     /// Rings when the upkeep has to look earlier than it planned.
     bell: Arc<Notify>,
     upkeep_runs: AtomicBool,
+    /// Whether whoever asked last had to queue behind others: then the next one most likely has to as
+    /// well, and does not visit the ledger twice to find out. A guess, that costs time when it is wrong.
+    crowded: AtomicBool,
     /// Tells futures that watch the counts that something changed.
     pub(crate) changed: Notify,
     /// Turns true when the pool closes: whatever has no user stops at once.
@@ -59,6 +62,7 @@ impl<K: Connector> Lender<K> {
             runtime: OnceLock::new(),
             bell: Arc::new(Notify::new()),
             upkeep_runs: AtomicBool::new(false),
+            crowded: AtomicBool::new(false),
             changed: Notify::new(),
             stop: watch::Sender::new(false),
         });
@@ -80,6 +84,18 @@ impl<K: Connector> Lender<K> {
                 true
             }
             Err(_) => false,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn seems_crowded(&self) -> bool {
+        self.crowded.load(Ordering::Relaxed)
+    }
+
+    /// Written only when it changes: everybody reads it.
+    pub(crate) fn seem_crowded(&self, crowded: bool) {
+        if self.seems_crowded() != crowded {
+            self.crowded.store(crowded, Ordering::Relaxed);
         }
     }
 

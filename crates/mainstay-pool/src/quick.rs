@@ -10,10 +10,10 @@ use tokio::task;
 use tokio::time::Instant;
 
 use crate::connector::Tag;
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, Offer};
 use crate::shed::Shedder;
 use crate::slots::Held;
-use crate::waiters::{Caller, Grant};
+use crate::waiters::{Caller, Grant, Request, Ticket, Use};
 
 /// What the quick ways have to reckon with.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -43,6 +43,55 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
         debug_assert!(self.unfit(now, grant.index).is_none(), "fresh means fit");
         self.totals.acquired += 1;
         Some(grant)
+    }
+
+    /// What a caller gets that wants a lease, if no rule has a say in it.
+    pub(crate) fn offer_quickly(
+        &mut self,
+        now: Instant,
+        request: &Request,
+        waker: &Waker,
+    ) -> Option<Offer<C, E>> {
+        match (self.weather, request.wanted) {
+            (Weather::Calm, Use::Exclusive) => self
+                .lend_quickly(now, request.caller(), request.task)
+                .map(Offer::Lend),
+            (Weather::Queue, Use::Exclusive) => {
+                self.join_quickly(now, request, waker).map(Offer::Queue)
+            }
+            (Weather::Rough, _) | (_, Use::Shared) => None,
+        }
+    }
+
+    /// Joins those who wait for a lease already, if nothing but a lease that comes back can serve any of
+    /// them.
+    fn join_quickly(
+        &mut self,
+        now: Instant,
+        request: &Request,
+        waker: &Waker,
+    ) -> Option<Ticket<C, E>> {
+        debug_assert_eq!(self.outlook(), Weather::Queue, "nothing moved unseen");
+        let holds_one = || {
+            request
+                .task
+                .is_some_and(|task| self.slots.lent_to(task).is_some())
+        };
+        let is_plain = now < request.deadline
+            && self.waiters.all_have(request.priority)
+            && self.waiters.waiting() < self.settings.max_waiters
+            && self.slots.all_lent(self.settings.limit)
+            && self.is_watched()
+            && !holds_one();
+        is_plain.then(|| self.waiters.join(now, *request, waker))
+    }
+
+    /// Whether the upkeep looks at the queue at the end of the interval that runs.
+    fn is_watched(&self) -> bool {
+        let alarm = self.alarm;
+        let in_time = |ends: Instant| alarm.is_some_and(|alarm| alarm <= ends);
+        let watched = |shedder: &Shedder| shedder.ends().is_some_and(in_time);
+        self.shedder.as_ref().is_none_or(watched)
     }
 
     /// Lays a clean connection that comes back from a lease on top of the stack if nothing else is to

@@ -236,6 +236,11 @@ impl<C, E> Waiters<C, E> {
         !seats && !batch_seats && (interactive != batch)
     }
 
+    /// Whether somebody of this priority waits; where all are alike, then all have it.
+    pub(crate) fn all_have(&self, priority: Priority) -> bool {
+        self.lines[priority as usize * 2].first.is_some()
+    }
+
     /// How many wait for this use of a connection.
     pub(crate) fn waiting_for(&self, wanted: Use) -> usize {
         self.waiting[wanted as usize]

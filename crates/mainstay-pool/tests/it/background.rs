@@ -1,4 +1,4 @@
-use mainstay_pool::{CloseReason, Event};
+use mainstay_pool::{CloseReason, Event, Pool};
 
 use crate::script::{Script, Step, millis, pass, secs, turn, within};
 
@@ -103,6 +103,34 @@ async fn task_that_waits_while_it_holds_a_lease_is_named_once() {
         })
         .collect();
     assert_eq!(named, [(line, line + 2)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn task_that_waits_behind_others_while_it_holds_one_is_reported_as_well() {
+    let script = Script::default();
+    let pool = script.pool().limit(1).build();
+    for _ in 0..3 {
+        // Until the upkeep sleeps, and calls may go the quick way.
+        drop(pool.acquire(within(secs(1))).await.unwrap());
+        turn().await;
+    }
+    let fails = |pool: Pool<Script>| async move { pool.acquire(within(millis(10))).await.is_err() };
+    let task = tokio::spawn({
+        let pool = pool.clone();
+        async move {
+            let _held = pool.acquire(within(secs(1))).await.unwrap();
+            let others = [(); 2].map(|()| tokio::spawn(fails(pool.clone())));
+            turn().await;
+            assert_eq!(pool.status().waiting, 2, "the queue is there already");
+            assert!(fails(pool).await, "it waits for itself");
+            for other in others {
+                assert!(other.await.unwrap());
+            }
+        }
+    });
+    task.await.unwrap();
+    let nested = |event: &&Event| matches!(event, Event::NestedWait { .. });
+    assert_eq!(script.seen().events.iter().filter(nested).count(), 1);
 }
 
 #[tokio::test(start_paused = true)]
