@@ -12,10 +12,12 @@ mod copying;
 mod info;
 mod keyword;
 mod listening;
+mod position;
 
 pub use copying::{CopySink, CopySource};
 pub use info::{ApplicationInfo, FileInfo, Info, LogInfo, SessionCounts, TableInfo};
 pub use listening::{Heard, Listening, Notification};
+pub use position::Position;
 
 use crate::row::{Columns, Row};
 use crate::token::{Origin, Token};
@@ -79,10 +81,12 @@ pub enum Layout {
         /// How many connections may be open at once.
         limit: usize,
     },
-    /// A pool of readers and a single writer (a SQLite file).
+    /// A pool of readers and one of writers: a SQLite file, a PostgreSQL primary with replicas.
     Split {
-        /// How many readers may be open at once; the writer comes on top.
+        /// How many readers may be open at once; the writers come on top.
         readers: usize,
+        /// How many writers.
+        writers: usize,
     },
     /// One connection for everything (`:memory:`), never closed while the pool lives.
     Single,
@@ -363,6 +367,20 @@ pub trait Connection: Send + Sync + Debug + 'static {
         Box::pin(async { Err(listening::not_supported()) })
     }
 
+    /// How far the server has come: one that takes writes with writing, a replica with replaying. `None`
+    /// where there are no replicas. On the read lane it is asked beside strangers, as by
+    /// [`run_shared`](Self::run_shared).
+    fn position(&self, call: Call) -> BoxFuture<'_, Result<Option<Position>>> {
+        let _ = call; // nothing is asked
+        Box::pin(async { Ok(None) })
+    }
+
+    /// Whether the server is known to have come that far, without I/O.
+    fn has_reached(&self, position: Position) -> bool {
+        let _ = position; // without replicas, everything is where it was written
+        true
+    }
+
     /// In what condition the connection is, without I/O.
     fn condition(&self) -> Condition;
 
@@ -452,6 +470,18 @@ pub trait Backend: Send + Sync + Debug + 'static {
     fn sharing(&self, lane: Lane) -> Option<Sharing> {
         let _ = lane; // only those who share ask which
         None
+    }
+
+    /// How far behind the primary a server may be that reads are sent to; `None` where they are sent to no
+    /// other server.
+    fn max_replica_lag(&self) -> Option<Duration> {
+        None
+    }
+
+    /// A number that is another one after every call that may have written, before its caller hears of
+    /// it. Told where reads are sent to replicas.
+    fn writes(&self) -> u64 {
+        0
     }
 
     /// Makes one attempt to open one connection.

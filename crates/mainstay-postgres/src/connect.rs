@@ -15,11 +15,13 @@ use self::login::Login;
 use self::role::AnotherRole;
 use self::startup::{Caller, options, refusal};
 use crate::hosts::Hosts;
+use crate::replicas::{Writes, reads_from_replicas};
 use crate::session::Style;
 use crate::stale::StaleTexts;
 use crate::tls::TlsPolicy;
 use crate::types::CustomTypes;
 use crate::wire::{Log, Wire};
+use mainstay_core::backend::Lane;
 use mainstay_core::config::{Host, PostgresTarget, SessionAttrs, SslMode};
 use mainstay_core::error::Report;
 use mainstay_core::{Class, Config, Deadline, Error, Evidence, Kind, Result};
@@ -39,6 +41,8 @@ pub(crate) struct Opened {
     pub(crate) driver: Driver,
     pub(crate) log: Arc<Log>,
     pub(crate) endpoint: Endpoint,
+    /// What its server had to be.
+    pub(crate) wanted: SessionAttrs,
 }
 
 /// Opens sessions with one database.
@@ -56,6 +60,7 @@ pub(crate) struct Connector {
     types: CustomTypes,
     stale: StaleTexts,
     hosts: Hosts,
+    writes: Arc<Writes>,
 }
 
 /// What is wanted of whoever answers.
@@ -73,6 +78,7 @@ impl Connector {
             types: CustomTypes::default(),
             stale: StaleTexts::default(),
             hosts: Hosts::new(target.hosts.len()),
+            writes: Arc::default(),
             tls: TlsPolicy::new(&target.tls)?,
             target: target.clone(),
             connect_timeout: config.connect_timeout,
@@ -107,18 +113,41 @@ impl Connector {
         &self.hosts
     }
 
-    /// Asks the hosts until one takes us that is what was wanted.
-    pub(crate) async fn open(&self, deadline: Deadline) -> Result<Opened> {
-        self.open_database(&self.target.database, deadline).await
+    pub(crate) fn writes(&self) -> &Arc<Writes> {
+        &self.writes
     }
 
-    /// The same, into another database of the same server.
+    /// What the server of a session must be.
+    fn wanted(&self, lane: Lane) -> SessionAttrs {
+        match lane {
+            Lane::Read if reads_from_replicas(&self.target) => SessionAttrs::PreferStandby,
+            _ => self.target.wanted(),
+        }
+    }
+
+    /// Asks the hosts until one takes us that is what was wanted.
+    pub(crate) async fn open(&self, lane: Lane, deadline: Deadline) -> Result<Opened> {
+        let (database, wanted) = (&*self.target.database, self.wanted(lane));
+        self.open_wanted(database, wanted, deadline).await
+    }
+
+    /// The same, into another database of the server that takes writes.
     pub(crate) async fn open_database(&self, database: &str, deadline: Deadline) -> Result<Opened> {
+        let wanted = self.wanted(Lane::Write);
+        self.open_wanted(database, wanted, deadline).await
+    }
+
+    async fn open_wanted(
+        &self,
+        database: &str,
+        wanted: SessionAttrs,
+        deadline: Deadline,
+    ) -> Result<Opened> {
         let deadline = deadline.earliest(Deadline::from_now(self.connect_timeout));
         let login = self.login(deadline).await?;
         let question = Question {
             database,
-            wanted: self.target.wanted(),
+            wanted,
             login: &login,
         };
         let refused = match self.ask_in_order(question, deadline).await {
@@ -154,7 +183,11 @@ impl Connector {
     }
 
     async fn ask_hosts(&self, question: Question<'_>, deadline: Deadline) -> Result<Opened> {
-        let candidates = self.hosts.candidates(Instant::now());
+        let now = Instant::now();
+        let candidates = match question.wanted {
+            SessionAttrs::Standby => self.hosts.candidates_to_read(now),
+            _ => self.hosts.candidates(now),
+        };
         let mut failures: Vec<Error> = Vec::new();
         let mut has_answered = false;
         for (turn, candidate) in candidates.iter().enumerate() {
@@ -280,6 +313,7 @@ impl Connector {
                     driver,
                     log,
                     endpoint,
+                    wanted,
                 })
             }
             Err(error) => Err(refusal(

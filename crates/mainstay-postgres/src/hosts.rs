@@ -6,6 +6,7 @@
 //! one answers, and none is given up: if nobody else is there, everybody is asked.
 
 use mainstay_core::config::SessionAttrs;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -54,6 +55,8 @@ impl Role {
 #[derive(Debug)]
 pub(crate) struct Hosts {
     states: Mutex<Vec<State>>,
+    /// Whose turn it is among those that take reads.
+    turn: AtomicUsize,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -64,6 +67,10 @@ struct State {
     started: Option<i64>,
     /// It has said what it is, and no session with it has been lost since.
     is_known: bool,
+    /// Whether it was in recovery when it said so.
+    in_recovery: bool,
+    /// How far it has come in its log; see [`crate::replicas`].
+    position: u64,
 }
 
 impl State {
@@ -93,12 +100,29 @@ impl Hosts {
     pub(crate) fn new(count: usize) -> Self {
         Self {
             states: Mutex::new(vec![State::default(); count]),
+            turn: AtomicUsize::new(0),
         }
     }
 
     fn with<T>(&self, index: usize, act: impl FnOnce(&mut State) -> T) -> Option<T> {
         let mut states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
         states.get_mut(index).map(act)
+    }
+
+    /// The same for a session that reads: standbys before all others, each in turn, so that they share the
+    /// reads.
+    pub(crate) fn candidates_to_read(&self, now: Instant) -> Vec<Candidate> {
+        let mut candidates = self.candidates(now);
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = states.len().max(1);
+        candidates.sort_by_key(|candidate| {
+            let state = states.get(candidate.index);
+            let is_primary = state.is_some_and(|state| state.is_known && !state.in_recovery);
+            let place = (candidate.index + count - turn % count) % count;
+            (candidate.is_resting, is_primary, place)
+        });
+        candidates
     }
 
     /// The hosts in the order in which to ask them: those of which nothing bad is known as the URL lists
@@ -128,7 +152,7 @@ impl Hosts {
     pub(crate) fn on_failed(&self, index: usize, now: Instant) {
         self.with(index, |state| {
             // Whatever answers next may be something else.
-            state.is_known = false;
+            (state.is_known, state.position) = (false, 0);
             // Ten sessions that are lost together are one failure.
             if !state.is_resting(now) {
                 state.failures = state.failures.saturating_add(1);
@@ -144,8 +168,20 @@ impl Hosts {
     }
 
     /// It has said what it is to a session that was just opened.
-    pub(crate) fn on_known(&self, index: usize) {
-        self.with(index, |state| state.is_known = true);
+    pub(crate) fn on_known(&self, index: usize, role: Role) {
+        self.with(index, |state| {
+            (state.is_known, state.in_recovery) = (true, role.in_recovery);
+        });
+    }
+
+    /// It has come that far in its log.
+    pub(crate) fn on_position(&self, index: usize, position: u64) {
+        self.with(index, |state| state.position = state.position.max(position));
+    }
+
+    /// How far it is known to have come.
+    pub(crate) fn position(&self, index: usize) -> u64 {
+        self.with(index, |state| state.position).unwrap_or_default()
     }
 
     /// Whether it has, and nothing has happened since after which something else could be there.
@@ -164,6 +200,44 @@ mod tests {
             .iter()
             .map(|one| (one.index, one.is_resting))
             .collect()
+    }
+
+    const PRIMARY: Role = Role {
+        in_recovery: false,
+        read_only: false,
+    };
+    const STANDBY: Role = Role {
+        in_recovery: true,
+        read_only: false,
+    };
+
+    #[tokio::test(start_paused = true)]
+    async fn who_reads_asks_the_standbys_in_turn_and_the_primary_after_them() {
+        let hosts = Hosts::new(3);
+        let now = Instant::now();
+        hosts.on_known(0, PRIMARY);
+        hosts.on_known(1, STANDBY);
+        let mut order = || -> Vec<usize> {
+            let candidates = hosts.candidates_to_read(now);
+            candidates.iter().map(|one| one.index).collect()
+        };
+        let orders = [order(), order(), order()];
+        assert!(orders.iter().all(|order| order[2] == 0), "{orders:?}");
+        assert!(orders.iter().any(|order| order[0] == 1), "{orders:?}");
+        assert!(orders.iter().any(|order| order[0] == 2), "{orders:?}");
+        hosts.on_failed(1, now);
+        let order = hosts.candidates_to_read(now);
+        assert_eq!(order[2].index, 1, "after a failure a primary is better");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_host_does_not_go_back_until_it_is_lost() {
+        let hosts = Hosts::new(2);
+        hosts.on_position(1, 70);
+        hosts.on_position(1, 60);
+        assert_eq!((hosts.position(0), hosts.position(1)), (0, 70));
+        hosts.on_failed(1, Instant::now());
+        assert_eq!(hosts.position(1), 0, "who answers next may be another one");
     }
 
     #[tokio::test(start_paused = true)]
@@ -201,7 +275,7 @@ mod tests {
     async fn after_a_loss_nobody_knows_what_answers_next() {
         let hosts = Hosts::new(2);
         assert!(!hosts.is_known(0));
-        hosts.on_known(0);
+        hosts.on_known(0, PRIMARY);
         assert_eq!((hosts.is_known(0), hosts.is_known(1)), (true, false));
         hosts.on_failed(0, Instant::now());
         assert!(!hosts.is_known(0));

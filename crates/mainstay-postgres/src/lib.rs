@@ -15,6 +15,7 @@
 //! * `line`, `sharing`: reads of strangers on one session
 //! * `read_lane`, `write_lane`, `transaction`: the ways a statement reaches the database
 //! * `pooled`: what a transaction pooler in between changes
+//! * `replicas`: how far standbys have come, for reads that are sent to them
 //! * `copying`: bulk data in and out; `listening`: hearing what other sessions announce
 //! * `classify`: what an error means for what may be done next
 //! * `health`, `migrate`, `backup`: operating it
@@ -38,6 +39,7 @@ mod opening;
 mod pooled;
 mod question;
 mod read_lane;
+mod replicas;
 mod run;
 mod session;
 mod sharing;
@@ -66,6 +68,7 @@ use mainstay_core::{Class, Config, Deadline, Error, Kind, Result};
 use session::{Link, Style};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The schema of those who name none.
 const DEFAULT_SCHEMA: &str = "public";
@@ -77,7 +80,7 @@ pub struct Postgres {
     style: Style,
     limit: usize,
     target: String,
-    connect_timeout: std::time::Duration,
+    connect_timeout: Duration,
 }
 
 impl Postgres {
@@ -122,10 +125,14 @@ impl Postgres {
         })
     }
 
-    async fn open(&self, deadline: Deadline) -> Result<PostgresSession> {
-        let opened = self.connector.open(deadline).await?;
+    async fn open(&self, lane: Lane, deadline: Deadline) -> Result<PostgresSession> {
+        let opened = self.connector.open(lane, deadline).await?;
         let connector = Arc::clone(&self.connector);
         Ok(PostgresSession::new(opened, connector, self.style))
+    }
+
+    fn reads_from_replicas(&self) -> bool {
+        replicas::reads_from_replicas(self.connector.target())
     }
 
     async fn dump(&self, to: &Path, progress: Progress<'_>) -> Result<Backup> {
@@ -137,7 +144,7 @@ impl Postgres {
                 .into());
         }
         let deadline = Deadline::from_now(self.connect_timeout);
-        let session = self.open(deadline).await?;
+        let session = self.open(Lane::Write, deadline).await?;
         let link = session.link();
         let info = link.info(deadline).await;
         let host = link.endpoint.host().clone();
@@ -191,14 +198,22 @@ impl Backend for Postgres {
     }
 
     fn layout(&self) -> Layout {
+        if self.reads_from_replicas() {
+            let (readers, writers) = replicas::divide(self.limit);
+            return Layout::Split { readers, writers };
+        }
         Layout::Shared { limit: self.limit }
     }
 
     fn sharing(&self, lane: Lane) -> Option<Sharing> {
         // Without preparing, the rows of a custom type need a question of their own.
         let shares = lane == Lane::Read && self.style.lanes && self.style.statements > 0;
+        let readers = match self.layout() {
+            Layout::Split { readers, .. } => readers,
+            _ => self.limit,
+        };
         shares.then(|| Sharing {
-            active: active(self.limit),
+            active: active(readers),
             depth: DEPTH,
             late_after: 2 * line::LOOK_EVERY,
         })
@@ -206,13 +221,22 @@ impl Backend for Postgres {
 
     fn connect(
         &self,
-        _: Lane, // which it is on is said with the first statement
+        lane: Lane, // which setting it has is said with the first statement
         deadline: Deadline,
     ) -> BoxFuture<'_, Result<Arc<dyn Connection>>> {
         Box::pin(async move {
-            let session = self.open(deadline).await?;
+            let session = self.open(lane, deadline).await?;
             Ok(Arc::new(session) as Arc<dyn Connection>)
         })
+    }
+
+    fn max_replica_lag(&self) -> Option<Duration> {
+        let target = self.connector.target();
+        self.reads_from_replicas().then_some(target.max_replica_lag)
+    }
+
+    fn writes(&self) -> u64 {
+        self.connector.writes().number()
     }
 
     fn listens(&self) -> Result<()> {

@@ -31,7 +31,7 @@ const MAINTENANCE: [&str; 2] = ["postgres", "template1"];
 /// Creates the database if it does not exist; answers whether it did.
 pub(crate) async fn create(connector: &Arc<Connector>, deadline: Deadline) -> Result<bool> {
     let wanted = connector.target().database.clone();
-    match connector.open(deadline).await {
+    match connector.open(Lane::Write, deadline).await {
         Ok(opened) => {
             adopt(connector, opened).close(deadline).await;
             return Ok(false);

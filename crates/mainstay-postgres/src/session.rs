@@ -13,13 +13,15 @@ use crate::flight::is_nonsense;
 use crate::line::Line;
 use crate::opening::Opening;
 use crate::question::Question;
+use crate::replicas::InHands;
 use crate::sharing::Watch;
 use crate::statements::{Orphan, StatementCache};
 use crate::wire::{Log, READ_ONLY, TransactionState};
 use mainstay_core::backend::{
     Begin, Begun, BoxFuture, Call, Condition, Connection, CopySink, CopySource, Cursor, Lane,
-    Listening, Reply, Savepoint, Want,
+    Listening, Position, Reply, Savepoint, Want,
 };
+use mainstay_core::config::SessionAttrs;
 use mainstay_core::token::{Origin, Token};
 use mainstay_core::{Deadline, Result, Statement};
 use std::any::Any;
@@ -49,6 +51,7 @@ impl PostgresSession {
             driver,
             log,
             endpoint,
+            wanted,
         } = opened;
         let (notifications, _) = broadcast::channel(NOTIFICATIONS_MAX);
         let heard = notifications.downgrade();
@@ -63,6 +66,7 @@ impl PostgresSession {
             client: Arc::new(client),
             log,
             endpoint,
+            wanted,
             connector,
             style,
             statements: Mutex::new(StatementCache::new(style.statements)),
@@ -132,6 +136,8 @@ pub(crate) struct Link {
     pub(crate) client: Arc<Client>,
     pub(crate) log: Arc<Log>,
     pub(crate) endpoint: Endpoint,
+    /// What its server had to be when it was opened.
+    pub(crate) wanted: SessionAttrs,
     pub(crate) connector: Arc<Connector>,
     pub(crate) style: Style,
     pub(crate) statements: Mutex<StatementCache>,
@@ -175,6 +181,7 @@ pub(crate) struct Usage {
     pub(crate) abandoned: bool,
     /// The user had the session and may have changed it.
     pub(crate) handed_over: bool,
+    in_hands: Option<InHands>,
     /// The server is too old to report whether the lane is still in force.
     pub(crate) unverified: bool,
     /// A limit was set for one statement and is not known to be lifted.
@@ -196,6 +203,7 @@ impl Usage {
             in_flight: 0,
             abandoned: false,
             handed_over: false,
+            in_hands: None,
             unverified: false,
             limited: false,
             asked: None,
@@ -209,6 +217,7 @@ impl Usage {
     pub(crate) fn put_in_order(&mut self) -> Lane {
         self.abandoned = false;
         self.handed_over = false;
+        self.in_hands = None;
         self.unverified = false;
         self.limited = false;
         self.transaction = None;
@@ -235,6 +244,8 @@ impl Usage {
 pub(crate) struct Flight {
     link: Arc<Link>,
     landed: bool,
+    /// It writes nothing, on whatever lane the session is.
+    reads: bool,
 }
 
 impl Flight {
@@ -243,7 +254,15 @@ impl Flight {
         Self {
             link: Arc::clone(link),
             landed: false,
+            reads: false,
         }
+    }
+
+    /// For a question of our own, which writes nothing.
+    pub(crate) fn start_reading(link: &Arc<Link>) -> Self {
+        let mut flight = Self::start(link);
+        flight.reads = true;
+        flight
     }
 
     /// The answer has come, whatever it is.
@@ -257,6 +276,9 @@ impl Drop for Flight {
         let mut usage = self.link.usage();
         usage.in_flight -= 1;
         usage.abandoned |= !self.landed;
+        if !self.reads && usage.lane == Lane::Write {
+            self.link.connector.writes().note();
+        }
     }
 }
 
@@ -512,6 +534,14 @@ impl Connection for PostgresSession {
         Box::pin(self.link.listen(channels, call))
     }
 
+    fn position(&self, call: Call) -> BoxFuture<'_, Result<Option<Position>>> {
+        Box::pin(self.link.position(call))
+    }
+
+    fn has_reached(&self, position: Position) -> bool {
+        self.link.has_reached(position)
+    }
+
     fn condition(&self) -> Condition {
         self.link.condition()
     }
@@ -521,7 +551,9 @@ impl Connection for PostgresSession {
     }
 
     fn hand_over(&self) {
-        self.link.usage().handed_over = true;
+        let mut usage = self.link.usage();
+        usage.handed_over = true;
+        usage.in_hands = Some(InHands::new(self.link.connector.writes()));
     }
 
     fn check(&self, deadline: Deadline) -> BoxFuture<'_, Result<()>> {

@@ -224,6 +224,7 @@ fn layout(place: &Place, connection_limit: usize) -> Layout {
             let cores = std::thread::available_parallelism().map_or(1, usize::from);
             Layout::Split {
                 readers: (connection_limit - 1).min(cores.max(READERS_MAX)),
+                writers: 1,
             }
         }
         _ => Layout::Single,
@@ -276,7 +277,7 @@ impl Backend for Sqlite {
     }
 
     fn sharing(&self, lane: Lane) -> Option<Sharing> {
-        let Layout::Split { readers } = self.layout else {
+        let Layout::Split { readers, .. } = self.layout else {
             return None;
         };
         Some(match lane {

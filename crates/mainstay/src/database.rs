@@ -243,12 +243,18 @@ impl Database {
         deadline: Deadline,
         site: &'static Location<'static>,
     ) -> Result<PoolLease> {
-        self.engine
-            .admit(lane, deadline, site)
-            .await
-            .map_err(|setback| match setback {
-                Setback::NotServed(error) | Setback::Failed(error, _) => error,
-            })
+        let lease = self.engine.admit(lane, deadline, site);
+        lease.await.map_err(Setback::into_error)
+    }
+
+    /// The same for a read that no replica may serve.
+    pub(crate) async fn lease_at_home(
+        &self,
+        deadline: Deadline,
+        site: &'static Location<'static>,
+    ) -> Result<PoolLease> {
+        let lease = self.engine.admit_at_home(deadline, site);
+        lease.await.map_err(Setback::into_error)
     }
 
     /// Writes a consistent copy of the database to a file that must not exist yet, while it is in

@@ -7,6 +7,7 @@ use crate::lanes::{Hold, Lanes, PoolLease};
 use crate::listen::Listeners;
 use crate::lookout::Lookout;
 use crate::metrics::PoolObserver;
+use crate::replicas::Replicas;
 use crate::router::Router;
 use crate::stream::Warned;
 use crate::tokens::Tokens;
@@ -34,6 +35,8 @@ pub(crate) struct Engine {
     pub(crate) warned: Warned,
     pub(crate) tokens: Tokens,
     pub(crate) listeners: Listeners,
+    /// Where reads are sent to replicas.
+    pub(crate) replicas: Option<Replicas>,
     /// Turns true when the database is closed, so that what lives long lets go at once.
     pub(crate) closing: watch::Sender<bool>,
     pub(crate) opened_at: Instant,
@@ -57,6 +60,7 @@ impl Engine {
                 warned: Warned::default(),
                 tokens: Tokens::default(),
                 listeners: Listeners::default(),
+                replicas: backend.max_replica_lag().map(Replicas::new),
                 closing: watch::Sender::new(false),
                 opened_at: Instant::now(),
                 hasher: RandomState::new(),
@@ -82,6 +86,9 @@ impl Engine {
         deadline: Deadline,
         site: &'static Location<'static>,
     ) -> Result<PoolLease, Setback> {
+        if let (Lane::Read, Some(replicas)) = (lane, &self.replicas) {
+            return Box::pin(self.admit_to_replica(replicas, deadline, site)).await;
+        }
         self.gate.admit().map_err(Setback::NotServed)?;
         let lease = self.lanes.acquire(lane, deadline, &self.gate, site).await;
         self.served(lease)
@@ -99,12 +106,15 @@ impl Engine {
         deadline: Deadline,
         site: &'static Location<'static>,
     ) -> Result<Hold, Setback> {
+        if let (Lane::Read, Some(replicas)) = (lane, &self.replicas) {
+            return Box::pin(self.seat_at_replica(replicas, deadline, site)).await;
+        }
         self.gate.admit().map_err(Setback::NotServed)?;
         let hold = self.lanes.hold(lane, deadline, &self.gate, site).await;
         self.served(hold)
     }
 
-    fn served<T>(&self, answer: Result<T>) -> Result<T, Setback> {
+    pub(crate) fn served<T>(&self, answer: Result<T>) -> Result<T, Setback> {
         if answer.is_err() {
             // The place that the gate gave is given back; why there was no connection, the pool has
             // already told it.
@@ -124,14 +134,15 @@ impl Engine {
         }
     }
 
-    /// Asks the database whether it answers, on a connection of the read lane, and, where that was
+    /// Asks the database whether it answers, on a connection of the read lane (where reads go to
+    /// replicas, on one of the primary), and, where that was
     /// asked for, whether it would take a write; past the gate.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future gives the connections back.
     pub(crate) async fn ask(&self, deadline: Deadline) -> Result<()> {
-        let lease = self.borrow_past_gate(Lane::Read, deadline).await?;
+        let lease = self.borrow_past_gate(self.home(), deadline).await?;
         lease.check(deadline).await?;
         if !self.probes_writing() {
             return Ok(());
@@ -146,7 +157,11 @@ impl Engine {
         matches!(&self.config.target, Target::Sqlite(target) if target.write_probe)
     }
 
-    async fn borrow_past_gate(&self, lane: Lane, deadline: Deadline) -> Result<PoolLease> {
+    pub(crate) async fn borrow_past_gate(
+        &self,
+        lane: Lane,
+        deadline: Deadline,
+    ) -> Result<PoolLease> {
         let pool = self.lanes.pool(lane);
         let lease = pool.acquire_with(Request::until(deadline.instant()));
         lease.await.map_err(|error| crate::lanes::explain(&error))

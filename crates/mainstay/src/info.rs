@@ -39,7 +39,7 @@ impl AskInfo<'_> {
     }
 
     async fn ask(&self, deadline: Deadline) -> Result<Info> {
-        let lease = self.db.lease(Lane::Read, deadline, self.site).await?;
+        let lease = self.db.lease_at_home(deadline, self.site).await?;
         let info = self.db.engine().backend.info(&**lease, deadline);
         answer_by(deadline, Lane::Read, info).await
     }
@@ -64,7 +64,7 @@ impl AskInfo<'_> {
 
     /// On a lease of its own, so that a count that is given up is stopped behind our back.
     async fn rows_of(&self, name: &str, deadline: Deadline) -> Result<u64> {
-        let lease = self.db.lease(Lane::Read, deadline, self.site).await?;
+        let lease = self.db.lease_at_home(deadline, self.site).await?;
         let statement = Statement::new(format!("select count(*) from {name}"), ())?;
         let call = frame(Lane::Read, deadline, Instant::now());
         let counting = lease.run(&statement, Want::Rows(1), call);

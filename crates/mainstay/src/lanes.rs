@@ -120,14 +120,12 @@ impl Lanes {
                 pool("shared", limit, config.min_connections, None).build(),
                 None,
             ),
-            Layout::Split { readers } => {
-                let minimum = config.min_connections.saturating_sub(1);
-                let write =
-                    pool("write", 1, config.min_connections.min(1), Some(Lane::Write)).build();
-                (
-                    pool("read", readers, minimum, Some(Lane::Read)).build(),
-                    Some(write),
-                )
+            Layout::Split { readers, writers } => {
+                let writing = config.min_connections.div_ceil(2).min(writers);
+                let reading = config.min_connections - writing;
+                let write = pool("write", writers, writing, Some(Lane::Write)).build();
+                let read = pool("read", readers, reading, Some(Lane::Read)).build();
+                (read, Some(write))
             }
             // The connection is the database: it is never idle for too long or too old.
             Layout::Single => {
@@ -225,7 +223,23 @@ impl Lanes {
         gate: &Gate,
         site: &'static Location<'static>,
     ) -> Result<PoolLease> {
-        let pool = self.pool(lane);
+        self.acquire_from(lane, lane, deadline, gate, site).await
+    }
+
+    /// The same from the pool of another lane.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`acquire`](Self::acquire).
+    pub(crate) async fn acquire_from(
+        &self,
+        pool: Lane,
+        lane: Lane,
+        deadline: Deadline,
+        gate: &Gate,
+        site: &'static Location<'static>,
+    ) -> Result<PoolLease> {
+        let pool = self.pool(pool);
         let lease = tokio::select! {
             biased;
             lease = pool.acquire_with(self.request(lane, deadline, site)) => lease.map_err(|error| explain(&error))?,

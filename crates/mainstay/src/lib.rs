@@ -67,6 +67,7 @@ mod metrics;
 pub mod migrate;
 mod one_shot;
 mod options;
+mod replicas;
 mod router;
 mod status;
 mod stream;

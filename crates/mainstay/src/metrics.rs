@@ -67,7 +67,7 @@ const GAUGES: [(&str, &str); 7] = [
 ];
 
 /// Counts, with their meaning.
-const COUNTERS: [(&str, &str); 8] = [
+const COUNTERS: [(&str, &str); 9] = [
     (
         "db.client.connection.timeouts",
         "Callers whose deadline ended while they waited.",
@@ -79,6 +79,10 @@ const COUNTERS: [(&str, &str); 8] = [
     (
         "db.client.mainstay.lane_changes",
         "Connections whose setting was changed, by the lane they went to.",
+    ),
+    (
+        "db.client.mainstay.reads_at_primary",
+        "Reads that no replica could serve in time, where reads go to replicas.",
     ),
     (
         "db.client.mainstay.breaker_opened",
@@ -115,6 +119,11 @@ pub(crate) fn lane_changed(to: Lane) {
         Lane::Write => "write",
     };
     counter!("db.client.mainstay.lane_changes", "lane" => lane).increment(1);
+}
+
+/// Counts one read that the primary has to serve for the replicas.
+pub(crate) fn read_at_primary() {
+    counter!("db.client.mainstay.reads_at_primary").increment(1);
 }
 
 /// Counts one call that was refused by this gate.

@@ -12,7 +12,7 @@ use crate::fence::{Suspect, Verdict, settle};
 use crate::options::{Promise, TransactionOptions};
 use crate::tokens::{Obstacle, already_done};
 use crate::tx::{Frame, Tx};
-use mainstay_core::backend::{Begin, Begun, Lane};
+use mainstay_core::backend::{Begin, Begun, Isolation, Lane};
 use mainstay_core::error::Report;
 use mainstay_core::token::{Origin, Token};
 use mainstay_core::{Class, Deadline, Error, Evidence, Kind, Result};
@@ -269,7 +269,13 @@ impl Database {
             Lane::Write
         };
         let begin: Begin = options.begin(self.config().isolation);
-        let lease = self.engine().admit(lane, deadline, site).await?;
+        let lease = match (lane, begin.isolation) {
+            // No standby can promise it.
+            (Lane::Read, Some(Isolation::Serializable)) => {
+                self.engine().admit_at_home(deadline, site).await?
+            }
+            _ => self.engine().admit(lane, deadline, site).await?,
+        };
         let started = Instant::now();
         let call = frame(lane, deadline, started);
         let beginning = async {

@@ -1,7 +1,9 @@
 //! What must hold for a configuration as a whole, whoever wrote it.
 
 use super::duration::LONGEST;
-use super::{ChannelBinding, Config, PostgresTarget, SslMode, Target, Tls, refusal};
+use super::{
+    ChannelBinding, Config, PostgresTarget, ReadFrom, SessionAttrs, SslMode, Target, Tls, refusal,
+};
 use crate::Result;
 use std::path::Path;
 use std::time::Duration;
@@ -21,7 +23,10 @@ impl Config {
         self.check_counts()?;
         self.check_times()?;
         match &self.target {
-            Target::Postgres(target) => check_postgres(target),
+            Target::Postgres(target) => {
+                check_postgres(target)?;
+                self.check_replicas(target)
+            }
             Target::Sqlite(target) => at_most_a_year("busy_timeout", target.busy_timeout),
         }
     }
@@ -45,6 +50,42 @@ impl Config {
         }
         if self.max_waiters == 0 {
             return refuse("max_waiters must be at least 1", "leave it out for 10000");
+        }
+        Ok(())
+    }
+
+    fn check_replicas(&self, target: &PostgresTarget) -> Result<()> {
+        at_most_a_year("max_replica_lag", target.max_replica_lag)?;
+        if target.read_from != ReadFrom::Replica {
+            return Ok(());
+        }
+        if target.hosts.len() < 2 {
+            return refuse(
+                "read_from=replica needs more than one host",
+                "list them as in postgres://user@first:5432,second:5432/database",
+            );
+        }
+        if target.pgbouncer {
+            return refuse(
+                "read_from=replica cannot be kept behind a pooler, which may stand before any server",
+                "connect to the servers themselves, or leave read_from out",
+            );
+        }
+        if !matches!(
+            target.wanted(),
+            SessionAttrs::ReadWrite | SessionAttrs::Primary
+        ) {
+            return refuse(
+                "read_from=replica says where reads go, and target_session_attrs must find the server \
+                 for writes",
+                "leave target_session_attrs out",
+            );
+        }
+        if self.connection_limit < 2 {
+            return refuse(
+                "read_from=replica needs a connection_limit of at least 2",
+                "one connection goes to the primary, one to a standby",
+            );
         }
         Ok(())
     }

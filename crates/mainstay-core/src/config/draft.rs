@@ -9,7 +9,6 @@ use super::parameters::{Applies, Parameter};
 use super::postgres_url::{Authority, hosts};
 use super::{Config, PostgresTarget, SqliteTarget, SslMode, Target, Tls, refusal, sqlite_url};
 use crate::Result;
-use crate::error::Report;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -23,7 +22,6 @@ pub(super) struct Draft {
     /// `port=`, for hosts that name none.
     pub(super) port: Option<u16>,
     pub(super) tls: TlsWords,
-    pub(super) reads_from_replica: bool,
     pub(super) is_temporary: bool,
     /// What each parameter of the URL said. Bounded by the number of parameters that exist.
     given: BTreeMap<&'static str, Given>,
@@ -54,7 +52,6 @@ impl Draft {
             host: None,
             port: None,
             tls: TlsWords::default(),
-            reads_from_replica: false,
             is_temporary: false,
             given: BTreeMap::new(),
         }
@@ -142,9 +139,6 @@ impl Draft {
             let authority = std::mem::take(&mut self.authority);
             target.hosts = hosts(authority, self.host.as_deref(), self.port)?;
             target.tls = tls;
-            if self.reads_from_replica {
-                return Err(refuse_replica(target.hosts.len()).into());
-            }
         }
         Ok(self)
     }
@@ -178,15 +172,6 @@ fn here(draft: &Draft) -> &'static str {
         Target::Postgres(_) => "PostgreSQL",
         Target::Sqlite(_) => "SQLite",
     }
-}
-
-fn refuse_replica(hosts: usize) -> Report {
-    if hosts < 2 {
-        return refusal("read_from=replica needs more than one host")
-            .remedy("list them as in postgres://user@first:5432,second:5432/database");
-    }
-    refusal("read_from=replica is not available in this version")
-        .remedy("leave it out: reads go to the primary, and further hosts are for failover")
 }
 
 impl TlsWords {

@@ -34,8 +34,8 @@ pub use defaults::default_connection_limit;
 pub use parameters::{Applies, PARAMETERS, Parameter, parameters_in_markdown};
 pub use secret::Secret;
 pub use target::{
-    ChannelBinding, Durability, Host, KeepAlive, PostgresTarget, SessionAttrs, SqlitePath,
-    SqliteTarget, SslMode, Target, Tls,
+    ChannelBinding, Durability, Host, KeepAlive, PostgresTarget, ReadFrom, SessionAttrs,
+    SqlitePath, SqliteTarget, SslMode, Target, Tls,
 };
 
 use crate::backend::Isolation;

@@ -6,7 +6,7 @@ use super::draft::{Accept, Draft};
 use super::duration::Unit;
 use super::form::{Form, Time};
 use super::parameters::{Applies, Parameter};
-use super::{ChannelBinding, SessionAttrs, SslMode, Target, sqlite_table, tcp_table};
+use super::{ChannelBinding, ReadFrom, SessionAttrs, SslMode, Target, sqlite_table, tcp_table};
 use crate::backend::Isolation;
 use std::time::Duration;
 
@@ -406,15 +406,30 @@ pub static PARAMETERS: &[Parameter] = &[
         applies: Applies::Postgres,
         form: Form::Word {
             choices: &[
-                ("primary", |draft| draft.reads_from_replica = false),
-                ("replica", |draft| draft.reads_from_replica = true),
+                ("primary", |draft| read_from(draft, ReadFrom::Primary)),
+                ("replica", |draft| read_from(draft, ReadFrom::Replica)),
             ],
         },
         default: "primary",
         environment: None,
-        meaning: "where reads go when several hosts are given; `replica` is not available yet and \
-            says so",
-        reason: "a read that follows a write must see it",
+        meaning: "where reads go when several hosts are given; with `replica`, to a standby that has \
+            everything this handle has written before, else to the primary",
+        reason: "one server answers as it was written to; a standby is a choice",
+    },
+    Parameter {
+        name: "max_replica_lag",
+        applies: Applies::Postgres,
+        form: Form::Time(Time {
+            zero: None,
+            variable: Unit::Seconds,
+            most_bare: None,
+            example: "10s",
+            set: |draft, lag| draft.on_postgres(|target| target.max_replica_lag = lag),
+        }),
+        default: "10s",
+        environment: None,
+        meaning: "how far behind the primary a standby may be that reads are sent to",
+        reason: "a healthy one is milliseconds behind",
     },
     Parameter {
         name: "channel_binding",
@@ -568,6 +583,10 @@ fn set_socket_timeout(draft: &mut Draft, time: Duration) {
 
 fn want(draft: &mut Draft, wanted: SessionAttrs) {
     draft.on_postgres(|target| target.session_attrs = Some(wanted));
+}
+
+fn read_from(draft: &mut Draft, from: ReadFrom) {
+    draft.on_postgres(|target| target.read_from = from);
 }
 
 fn bind_channel(draft: &mut Draft, binding: ChannelBinding) {

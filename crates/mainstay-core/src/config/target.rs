@@ -61,6 +61,10 @@ pub struct PostgresTarget {
     pub pgbouncer: bool,
     /// What a server must be to be connected to; see [`wanted`](Self::wanted) for what is left out.
     pub session_attrs: Option<SessionAttrs>,
+    /// Which servers reads are sent to.
+    pub read_from: ReadFrom,
+    /// How far behind the primary a replica may be that reads are sent to.
+    pub max_replica_lag: Duration,
 }
 
 impl PostgresTarget {
@@ -92,8 +96,23 @@ impl PostgresTarget {
             keep_alive: KeepAlive::default(),
             pgbouncer: false,
             session_attrs: None,
+            read_from: ReadFrom::Primary,
+            max_replica_lag: MAX_REPLICA_LAG,
         }
     }
+}
+
+/// A healthy standby is milliseconds behind; one that is ten seconds behind has a problem, and an answer
+/// of the primary is worth more than an old one.
+const MAX_REPLICA_LAG: Duration = Duration::from_secs(10);
+
+/// Which servers reads are sent to.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum ReadFrom {
+    /// Those that take the writes.
+    Primary,
+    /// Standbys, as long as one is there that has what was written before.
+    Replica,
 }
 
 /// How the operating system notices that the other side of a TCP connection is gone.

@@ -3,7 +3,7 @@
 use crate::{POSTGRES, SQLITE, config, postgres, refusal, sqlite};
 use mainstay_core::Config;
 use mainstay_core::backend::Isolation;
-use mainstay_core::config::{Applies, ChannelBinding, Durability, PARAMETERS};
+use mainstay_core::config::{Applies, ChannelBinding, Durability, PARAMETERS, ReadFrom};
 use std::time::Duration;
 
 type Field = fn(&Config) -> Option<Duration>;
@@ -269,14 +269,24 @@ fn channel_binding_is_read() {
 }
 
 #[test]
-fn reading_from_replicas_is_refused_and_not_ignored() {
+fn reading_from_replicas_is_refused_where_it_cannot_be_kept() {
+    const PAIR: &str = "postgres://me@one,two/shop?read_from=replica";
     config(&format!("{POSTGRES}?read_from=primary"));
     assert!(refusal(&format!("{POSTGRES}?read_from=replica")).contains("more than one host"));
-    let message = refusal("postgres://one,two/shop?read_from=replica");
-    assert!(
-        message.contains("not available in this version"),
-        "{message}"
-    );
+    for (more, complaint) in [
+        ("pgbouncer=true", "behind a pooler"),
+        ("target_session_attrs=standby", "must find the server"),
+        ("target_session_attrs=any", "must find the server"),
+        ("connection_limit=1", "at least 2"),
+        ("max_replica_lag=0", "max_replica_lag"),
+    ] {
+        let message = refusal(&format!("{PAIR}&{more}"));
+        assert!(message.contains(complaint), "{more}: {message}");
+    }
+    let target = postgres(&format!("{PAIR}&max_replica_lag=3s"));
+    assert_eq!(target.read_from, ReadFrom::Replica);
+    assert_eq!(target.max_replica_lag, Duration::from_secs(3));
+    assert_eq!(postgres(PAIR).max_replica_lag, Duration::from_secs(10));
 }
 
 #[test]

@@ -117,7 +117,7 @@ impl Connector {
                     self.note_process(&answer, log, endpoint);
                 }
                 self.hosts.on_started(endpoint.index, answer.started);
-                self.hosts.on_known(endpoint.index);
+                self.hosts.on_known(endpoint.index, answer.role);
                 answer.role
             }
         };
@@ -206,7 +206,7 @@ impl Link {
     /// Whether the server is still what sessions with it were opened for, and has not been started again
     /// since. An error means that it cannot be asked.
     pub(crate) async fn still_serves(&self, deadline: Deadline) -> Result<bool> {
-        let wanted = self.connector.target.wanted();
+        let wanted = self.wanted;
         if wanted == SessionAttrs::Any {
             return Ok(true);
         }

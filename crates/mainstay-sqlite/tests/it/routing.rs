@@ -66,9 +66,21 @@ fn the_lanes_share_the_connection_limit() {
     };
     let file = || SqlitePath::File("x.db".into());
     assert_eq!(layout(1, file()), Layout::Single);
-    assert_eq!(layout(2, file()), Layout::Split { readers: 1 });
-    assert_eq!(layout(5, file()), Layout::Split { readers: 4 });
-    let Layout::Split { readers } = layout(1_000, file()) else {
+    assert_eq!(
+        layout(2, file()),
+        Layout::Split {
+            readers: 1,
+            writers: 1
+        }
+    );
+    assert_eq!(
+        layout(5, file()),
+        Layout::Split {
+            readers: 4,
+            writers: 1
+        }
+    );
+    let Layout::Split { readers, .. } = layout(1_000, file()) else {
         panic!("a file has two lanes")
     };
     let cores = std::thread::available_parallelism().map_or(1, usize::from);

@@ -14,7 +14,13 @@ async fn path(connection: &dyn mainstay_core::backend::Connection) -> PathBuf {
 async fn a_temporary_database_has_lanes_and_a_log_and_is_never_synced() {
     let sqlite = backend_with(SqlitePath::Temporary, |_, _| {});
     assert_eq!(sqlite.target(), "file:?temp");
-    assert!(matches!(sqlite.layout(), Layout::Split { readers: 4 }));
+    assert!(matches!(
+        sqlite.layout(),
+        Layout::Split {
+            readers: 4,
+            writers: 1
+        }
+    ));
     let writer = sqlite.connect(WRITE, soon()).await.unwrap();
     let reader = sqlite.connect(READ, soon()).await.unwrap();
     execute(&*writer, "create table t (a)").await.unwrap();

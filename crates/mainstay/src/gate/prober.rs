@@ -8,7 +8,6 @@
 use super::Gate;
 use super::rules::Which;
 use crate::engine::Engine;
-use mainstay_core::backend::Lane;
 use mainstay_core::error::Report;
 use mainstay_core::{Deadline, Evidence, Kind, Result};
 use std::sync::Weak;
@@ -112,7 +111,7 @@ async fn ask(engine: &Engine, which: Which) -> Result<()> {
     let patience = engine.config.connect_timeout;
     let deadline = Deadline::from_now(patience);
     let question = async {
-        let pool = engine.lanes.pool(Lane::Read);
+        let pool = engine.lanes.pool(engine.home());
         if which == Which::Connect {
             let opened = pool.open_another(deadline.instant()).await;
             if opened.map_err(|error| crate::lanes::explain(&error))? {

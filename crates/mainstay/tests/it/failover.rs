@@ -13,13 +13,13 @@ const SECOND: Duration = Duration::from_secs(1);
 const LONG: Duration = Duration::from_secs(60);
 
 /// A primary and a standby that streams from it.
-struct Pair {
-    primary: Cluster,
-    standby: Cluster,
+pub(crate) struct Pair {
+    pub(crate) primary: Cluster,
+    pub(crate) standby: Cluster,
 }
 
 impl Pair {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let made = tokio::task::spawn_blocking(|| {
             let primary = Cluster::start().unwrap();
             primary
@@ -32,7 +32,7 @@ impl Pair {
     }
 
     /// The standby first: the order of the URL must not matter.
-    fn url(&self, parameters: &str) -> String {
+    pub(crate) fn url(&self, parameters: &str) -> String {
         url(
             &self.primary,
             [self.standby.port(), self.primary.port()],
@@ -56,7 +56,7 @@ fn url(cluster: &Cluster, ports: [u16; 2], parameters: &str) -> String {
 }
 
 /// The port of the server that serves a call.
-async fn port_of_a_read(db: &Database) -> i64 {
+pub(crate) async fn port_of_a_read(db: &Database) -> i64 {
     db.fetch_one("select inet_server_port()", ()).await.unwrap()
 }
 

@@ -28,6 +28,7 @@ mod pooler;
 mod postgres;
 mod processes;
 mod read_only;
+mod replicas;
 mod restart;
 mod retry;
 mod round_trips;
