@@ -17,7 +17,7 @@ mod position;
 pub use copying::{CopySink, CopySource};
 pub use info::{ApplicationInfo, FileInfo, Info, LogInfo, SessionCounts, TableInfo};
 pub use listening::{Heard, Listening, Notification};
-pub use position::Position;
+pub use position::{Position, Writes};
 
 use crate::row::{Columns, Row};
 use crate::token::{Origin, Token};
@@ -478,10 +478,10 @@ pub trait Backend: Send + Sync + Debug + 'static {
         None
     }
 
-    /// A number that is another one after every call that may have written, before its caller hears of
-    /// it. Told where reads are sent to replicas.
-    fn writes(&self) -> u64 {
-        0
+    /// How many calls have ended that may have written. A call is counted before its caller hears of its
+    /// end. Counted where reads are sent to replicas.
+    fn writes(&self) -> Writes {
+        Writes::default()
     }
 
     /// Makes one attempt to open one connection.

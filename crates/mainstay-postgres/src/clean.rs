@@ -56,7 +56,7 @@ impl Link {
     }
 
     async fn restore(self: &Arc<Self>, deadline: Deadline) -> Result<()> {
-        let flight = Flight::start(self);
+        let flight = Flight::start_reading(self);
         self.note_question(deadline);
         // A cancel request that is on its way must not arrive after us.
         let turn = self.cancel_turn.lock().await;
@@ -238,7 +238,7 @@ impl Link {
 
     /// Asks whether the server still answers, and whether it is still the one that was wanted.
     pub(crate) async fn check(self: &Arc<Self>, deadline: Deadline) -> Result<()> {
-        let flight = Flight::start(self);
+        let flight = Flight::start_reading(self);
         self.note_question(deadline);
         let outcome = if self.style.demands {
             match self.still_serves(deadline).await {

@@ -15,7 +15,7 @@ use self::login::Login;
 use self::role::AnotherRole;
 use self::startup::{Caller, options, refusal};
 use crate::hosts::Hosts;
-use crate::replicas::{Writes, reads_from_replicas};
+use crate::replicas::{WriteCount, reads_from_replicas};
 use crate::session::Style;
 use crate::stale::StaleTexts;
 use crate::tls::TlsPolicy;
@@ -60,7 +60,7 @@ pub(crate) struct Connector {
     types: CustomTypes,
     stale: StaleTexts,
     hosts: Hosts,
-    writes: Arc<Writes>,
+    writes: Arc<WriteCount>,
 }
 
 /// What is wanted of whoever answers.
@@ -113,7 +113,7 @@ impl Connector {
         &self.hosts
     }
 
-    pub(crate) fn writes(&self) -> &Arc<Writes> {
+    pub(crate) fn writes(&self) -> &Arc<WriteCount> {
         &self.writes
     }
 

@@ -51,7 +51,7 @@ limit 1000";
 impl Link {
     /// Version, sizes, sessions.
     pub(crate) async fn info(self: &Arc<Self>, deadline: Deadline) -> Result<Info> {
-        let flight = Flight::start(self);
+        let flight = Flight::start_reading(self);
         let info = self.ask_for_info(deadline).await;
         flight.land();
         info

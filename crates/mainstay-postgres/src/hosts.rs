@@ -217,7 +217,7 @@ mod tests {
         let now = Instant::now();
         hosts.on_known(0, PRIMARY);
         hosts.on_known(1, STANDBY);
-        let mut order = || -> Vec<usize> {
+        let order = || -> Vec<usize> {
             let candidates = hosts.candidates_to_read(now);
             candidates.iter().map(|one| one.index).collect()
         };

@@ -60,7 +60,7 @@ pub use session::PostgresSession;
 use connect::Connector;
 use mainstay_core::backend::{
     Backend, Backup, BoxFuture, Connection, Info, Lane, Layout, MigrationDialect, Presumption,
-    Progress, Sharing, System,
+    Progress, Sharing, System, Writes,
 };
 use mainstay_core::config::{PostgresTarget, SessionAttrs, Target};
 use mainstay_core::error::Report;
@@ -235,8 +235,8 @@ impl Backend for Postgres {
         self.reads_from_replicas().then_some(target.max_replica_lag)
     }
 
-    fn writes(&self) -> u64 {
-        self.connector.writes().number()
+    fn writes(&self) -> Writes {
+        self.connector.writes().so_far()
     }
 
     fn listens(&self) -> Result<()> {

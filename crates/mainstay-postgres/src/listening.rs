@@ -53,7 +53,9 @@ impl Link {
             notifications: self.hear(),
             link: Arc::clone(self),
         };
-        let flight = Flight::start(self);
+        // Nobody writes on a session that listens.
+        self.usage().in_hands = None;
+        let flight = Flight::start_reading(self);
         let leg = self.leg(self.preparing());
         let listening = self
             .answer(leg, call.deadline, self.client.batch_execute(&text))

@@ -284,7 +284,7 @@ impl Link {
         };
         let words: Vec<String> = names.words.into_iter().collect();
         let operators: Vec<String> = names.operators.into_iter().collect();
-        let flight = Flight::start(self);
+        let flight = Flight::start_reading(self);
         let leg = self.leg(self.preparing());
         let request = async {
             let rows = self

@@ -6,13 +6,16 @@
 //! standby does not go back.
 
 use crate::classify::Phase;
+use crate::connect::Connector;
 use crate::hosts::Hosts;
 use crate::session::{Flight, Link};
-use mainstay_core::backend::{Call, Lane, Position, Want};
-use mainstay_core::config::{PostgresTarget, ReadFrom};
+use mainstay_core::backend::{Call, Lane, Position, Want, Writes};
+use mainstay_core::config::{PostgresTarget, ReadFrom, SessionAttrs};
 use mainstay_core::{Deadline, Result, Row, Statement};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// As bytes from the beginning of the log. What is inserted and not only what is flushed: a commit that
 /// does not wait for the disk (`synchronous_commit = off`) is seen by others at once.
@@ -27,33 +30,39 @@ const HEADERS: [u64; 2] = [24, 40];
 
 /// What may have been written through the sessions of one database.
 #[derive(Debug, Default)]
-pub(crate) struct Writes {
-    count: AtomicU64,
+pub(crate) struct WriteCount {
+    ended: AtomicU64,
+    decided: AtomicU64,
     /// Sessions in the hands of users, who may write at any moment.
     in_hands: AtomicUsize,
 }
 
-impl Writes {
-    /// A call on the write lane has ended.
-    pub(crate) fn note(&self) {
-        self.count.fetch_add(1, Ordering::AcqRel);
+impl WriteCount {
+    /// A call on the write lane has ended; whether its outcome is known.
+    pub(crate) fn note(&self, is_decided: bool) {
+        let number = self.ended.fetch_add(1, Ordering::AcqRel) + 1;
+        if is_decided {
+            self.decided.fetch_max(number, Ordering::AcqRel);
+        }
     }
 
-    /// Another number after each call that may have written.
-    pub(crate) fn number(&self) -> u64 {
+    pub(crate) fn so_far(&self) -> Writes {
         if self.in_hands.load(Ordering::Acquire) > 0 {
-            self.note();
+            self.note(true);
         }
-        self.count.load(Ordering::Acquire)
+        // What has been decided has ended, so it is looked at first.
+        let decided = self.decided.load(Ordering::Acquire);
+        let ended = self.ended.load(Ordering::Acquire);
+        Writes { ended, decided }
     }
 }
 
 /// A session is in the hands of a user for as long as this lives.
 #[derive(Debug)]
-pub(crate) struct InHands(Arc<Writes>);
+pub(crate) struct InHands(Arc<WriteCount>);
 
 impl InHands {
-    pub(crate) fn new(writes: &Arc<Writes>) -> Self {
+    pub(crate) fn new(writes: &Arc<WriteCount>) -> Self {
         writes.in_hands.fetch_add(1, Ordering::AcqRel);
         Self(Arc::clone(writes))
     }
@@ -61,7 +70,7 @@ impl InHands {
 
 impl Drop for InHands {
     fn drop(&mut self) {
-        self.0.note();
+        self.0.note(true);
         self.0.in_hands.fetch_sub(1, Ordering::AcqRel);
     }
 }
@@ -69,6 +78,16 @@ impl Drop for InHands {
 /// Whether reads are sent to standbys.
 pub(crate) fn reads_from_replicas(target: &PostgresTarget) -> bool {
     target.read_from == ReadFrom::Replica
+}
+
+/// How long a session is used that was opened because no standby answered. So soon is one noticed that
+/// has come back, and so seldom is it asked for.
+const STOPGAP: Duration = Duration::from_secs(10);
+
+/// Until when a session is used whose server was not what was wanted most.
+pub(crate) fn stopgap_until(connector: &Connector, wanted: SessionAttrs) -> Option<Instant> {
+    let is_stopgap = reads_from_replicas(connector.target()) && wanted == SessionAttrs::Any;
+    is_stopgap.then(|| Instant::now() + STOPGAP)
 }
 
 /// How a limit is divided: half for the reads of standbys, half for the primary, which also serves the
@@ -157,14 +176,25 @@ mod tests {
 
     #[test]
     fn what_a_user_has_may_write_at_any_moment() {
-        let writes = Arc::new(Writes::default());
-        assert_eq!(writes.number(), writes.number());
-        let before = writes.number();
+        let writes = Arc::new(WriteCount::default());
+        assert_eq!(writes.so_far(), Writes::default());
         let held = InHands::new(&writes);
-        let first = writes.number();
-        assert!(first > before && writes.number() > first);
+        let first = writes.so_far().decided;
+        assert!(first > 0 && writes.so_far().decided > first);
         drop(held);
-        assert!(writes.number() > first);
-        assert_eq!(writes.number(), writes.number());
+        assert!(writes.so_far().decided > first + 1);
+        assert_eq!(writes.so_far(), writes.so_far());
+    }
+
+    #[test]
+    fn what_is_decided_includes_all_that_ended_before() {
+        let writes = WriteCount::default();
+        let so_far = |ended, decided| Writes { ended, decided };
+        writes.note(false);
+        assert_eq!(writes.so_far(), so_far(1, 0));
+        writes.note(true);
+        assert_eq!(writes.so_far(), so_far(2, 2));
+        writes.note(false);
+        assert_eq!(writes.so_far(), so_far(3, 2));
     }
 }

@@ -13,7 +13,7 @@ use crate::flight::is_nonsense;
 use crate::line::Line;
 use crate::opening::Opening;
 use crate::question::Question;
-use crate::replicas::InHands;
+use crate::replicas::{InHands, stopgap_until};
 use crate::sharing::Watch;
 use crate::statements::{Orphan, StatementCache};
 use crate::wire::{Log, READ_ONLY, TransactionState};
@@ -31,6 +31,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_postgres::{AsyncMessage, Client, Notification};
 
 /// Notifications that wait for a slow listener; older ones are dropped, and the listener is told.
@@ -67,6 +68,7 @@ impl PostgresSession {
             log,
             endpoint,
             wanted,
+            stopgap_until: stopgap_until(&connector, wanted),
             connector,
             style,
             statements: Mutex::new(StatementCache::new(style.statements)),
@@ -138,6 +140,8 @@ pub(crate) struct Link {
     pub(crate) endpoint: Endpoint,
     /// What its server had to be when it was opened.
     pub(crate) wanted: SessionAttrs,
+    /// Until when it is used in the place of one with a standby; see [`crate::replicas`].
+    stopgap_until: Option<Instant>,
     pub(crate) connector: Arc<Connector>,
     pub(crate) style: Style,
     pub(crate) statements: Mutex<StatementCache>,
@@ -181,7 +185,8 @@ pub(crate) struct Usage {
     pub(crate) abandoned: bool,
     /// The user had the session and may have changed it.
     pub(crate) handed_over: bool,
-    in_hands: Option<InHands>,
+    /// For as long as the user may write on it.
+    pub(crate) in_hands: Option<InHands>,
     /// The server is too old to report whether the lane is still in force.
     pub(crate) unverified: bool,
     /// A limit was set for one statement and is not known to be lifted.
@@ -258,7 +263,7 @@ impl Flight {
         }
     }
 
-    /// For a question of our own, which writes nothing.
+    /// For what we do by ourselves, which writes nothing of anybody's.
     pub(crate) fn start_reading(link: &Arc<Link>) -> Self {
         let mut flight = Self::start(link);
         flight.reads = true;
@@ -277,7 +282,8 @@ impl Drop for Flight {
         usage.in_flight -= 1;
         usage.abandoned |= !self.landed;
         if !self.reads && usage.lane == Lane::Write {
-            self.link.connector.writes().note();
+            let is_decided = self.landed && !usage.broken && !self.link.is_ended();
+            self.link.connector.writes().note(is_decided);
         }
     }
 }
@@ -313,7 +319,8 @@ impl Link {
     pub(crate) fn condition(&self) -> Condition {
         let usage = self.usage();
         let seen = self.log.glance();
-        if usage.broken || seen.is_ended || self.client.is_closed() {
+        let is_due = || self.stopgap_until.is_some_and(|end| Instant::now() >= end);
+        if usage.broken || seen.is_ended || self.client.is_closed() || is_due() {
             return Condition::Broken;
         }
         let left_over = usage.in_flight > 0

@@ -15,7 +15,7 @@ use crate::bound::answer_by;
 use crate::engine::Engine;
 use crate::lanes::{Hold, PoolLease};
 use crate::metrics;
-use mainstay_core::backend::{Call, Connection, Lane, Position};
+use mainstay_core::backend::{Call, Connection, Lane, Position, Writes};
 use mainstay_core::{Deadline, Error, Result};
 use mainstay_resilience::Work;
 use std::collections::VecDeque;
@@ -107,14 +107,16 @@ impl Known {
         self.latest.is_some_and(|latest| latest.writes >= writes)
     }
 
-    /// Whether the primary was asked in the last half of the lag, or in vain a moment ago: not every read
-    /// shall wait for a primary that is away.
-    fn is_recent(&self, now: Instant, max_lag: Duration) -> bool {
+    /// Whether the primary need not be asked: what is known includes these writes of ours and is no older
+    /// than half the lag. A primary that did not answer a moment ago is not asked again by every read, and
+    /// then only those writes count whose callers were told what came of them.
+    fn suffices(&self, now: Instant, writes: Writes, max_lag: Duration) -> bool {
         let is_within = |at: Option<Instant>, time: Duration| {
             at.is_some_and(|at| now.saturating_duration_since(at) < time)
         };
         let asked = self.latest.map(|latest| latest.at);
-        is_within(asked, max_lag / 2) || is_within(self.in_vain, ASK_MAX)
+        (self.covers(writes.ended) && is_within(asked, max_lag / 2))
+            || (self.covers(writes.decided) && is_within(self.in_vain, ASK_MAX))
     }
 
     /// What a standby must have for a read that begins now: our own writes, and what was there a lag
@@ -204,19 +206,19 @@ impl Engine {
     async fn required(&self, replicas: &Replicas, deadline: Deadline) -> Option<Position> {
         let max_lag = replicas.max_lag;
         let writes = self.backend.writes();
-        let known = |needs_recent: bool| {
+        let known = || {
             let (now, known) = (Instant::now(), replicas.known());
-            let suffices = known.covers(writes) && (!needs_recent || known.is_recent(now, max_lag));
+            let suffices = known.suffices(now, writes, max_lag);
             suffices.then(|| known.required(now, max_lag)).flatten()
         };
-        if let Some(position) = known(true) {
+        if let Some(position) = known() {
             return Some(position);
         }
         let until = deadline.earliest(Deadline::from_now(ASK_MAX));
         let asking = async {
             let _turn = replicas.turn.lock().await;
             // Whoever had the turn before may have asked for us as well.
-            if known(true).is_none() {
+            if known().is_none() {
                 let sample = self.ask_primary(until).await?;
                 replicas.known().note(sample, max_lag);
             }
@@ -227,12 +229,12 @@ impl Engine {
             replicas.known().in_vain = Some(Instant::now());
             tracing::debug!(?asked, "the primary did not say how far it has come");
         }
-        known(false)
+        known()
     }
 
     async fn ask_primary(&self, deadline: Deadline) -> Result<Sample> {
         let lease = self.borrow_past_gate(Lane::Write, deadline).await?;
-        let (at, writes) = (Instant::now(), self.backend.writes());
+        let (at, writes) = (Instant::now(), self.backend.writes().ended);
         let lane = Lane::Write;
         let position = lease.position(Call { lane, deadline }).await?;
         let position = position.unwrap_or(Position::new(0));
@@ -324,13 +326,21 @@ mod tests {
         let (mut known, begin) = (Known::default(), Instant::now());
         known.note(sample(begin, 0, 100), LAG);
         known.note(sample(begin + LAG / 2, 0, 200), LAG);
-        assert!(known.is_recent(begin + LAG / 2, LAG));
+        let suffices = |known: &Known, now, ended, decided| {
+            known.suffices(now, Writes { ended, decided }, LAG)
+        };
+        assert!(suffices(&known, begin + LAG / 2, 0, 0));
+        assert!(!suffices(&known, begin + LAG / 2, 1, 0));
         let late = begin + LAG * 10;
-        assert!(!known.is_recent(late, LAG));
+        assert!(!suffices(&known, late, 0, 0), "it is asked again");
         assert_eq!(required(&known, late), Some(200));
         known.in_vain = Some(late);
-        assert!(known.is_recent(late, LAG), "not every read waits for it");
-        assert!(!known.is_recent(late + ASK_MAX, LAG));
+        assert!(suffices(&known, late, 1, 0), "not every read waits for it");
+        assert!(
+            !suffices(&known, late, 1, 1),
+            "somebody was told of a write"
+        );
+        assert!(!suffices(&known, late + ASK_MAX, 0, 0));
     }
 
     #[test]

@@ -18,3 +18,12 @@ impl Position {
         self.0
     }
 }
+
+/// How many calls have ended that may have written.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Writes {
+    /// All of them.
+    pub ended: u64,
+    /// Up to the last one whose outcome is known.
+    pub decided: u64,
+}

@@ -414,7 +414,7 @@ pub static PARAMETERS: &[Parameter] = &[
         environment: None,
         meaning: "where reads go when several hosts are given; with `replica`, to a standby that has \
             everything this handle has written before, else to the primary",
-        reason: "one server answers as it was written to; a standby is a choice",
+        reason: "a standby is behind the primary; whoever wants that says so",
     },
     Parameter {
         name: "max_replica_lag",
