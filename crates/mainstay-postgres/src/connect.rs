@@ -185,7 +185,9 @@ impl Connector {
     async fn ask_hosts(&self, question: Question<'_>, deadline: Deadline) -> Result<Opened> {
         let now = Instant::now();
         let candidates = match question.wanted {
-            SessionAttrs::Standby => self.hosts.candidates_to_read(now),
+            SessionAttrs::Standby if reads_from_replicas(&self.target) => {
+                self.hosts.candidates_to_read(now)
+            }
             _ => self.hosts.candidates(now),
         };
         let mut failures: Vec<Error> = Vec::new();
