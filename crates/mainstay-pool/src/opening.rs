@@ -77,7 +77,12 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
         orders: &mut Orders<C>,
     ) {
         self.totals.opened += 1;
+        let was_away = self.is_away();
         self.failing = None;
+        if was_away && let Some(shedder) = &mut self.shedder {
+            // Those who waited until it was there again have done nothing wrong.
+            shedder.begin_anew(now);
+        }
         let lifetime = self.lifetime();
         let slot = self.slots.slot_mut(index);
         // Whoever retired everything meanwhile meant this one too.

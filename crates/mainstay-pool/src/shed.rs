@@ -2,7 +2,9 @@
 //! they gave up, and useful work drops to nothing. Two rules repair that. *Slack*: a waiter that has
 //! less time left than a connection is usually held for could not use one. *Standing queue*
 //! (controlled delay): if even the shortest wait of a whole interval was above the target, the queue
-//! is not a burst; waiters older than twice the target are refused until it drains.
+//! is not a burst; waiters older than twice the target are refused until it drains. Nor is it one while
+//! connections cannot be opened: those who ride an outage out are left alone, and have an interval to be
+//! served in when it is over.
 
 use std::time::Duration;
 
@@ -103,6 +105,14 @@ impl Shedder {
         }
     }
 
+    /// Connections can be opened again: how long anybody has waited says nothing of the load.
+    pub(crate) fn begin_anew(&mut self, now: Instant) {
+        if self.ends.is_some() {
+            self.ends = Some(now + self.rule.interval);
+            (self.served, self.standing) = (Served::Soon, false);
+        }
+    }
+
     /// Nobody waits, so nothing stands.
     pub(crate) fn on_empty(&mut self) {
         if self.ends.is_some() {
@@ -140,6 +150,11 @@ impl Shedder {
 }
 
 impl<C: Clone, E: Clone> Ledger<C, E> {
+    /// Whether those who wait do so because connections cannot be opened, or none has been yet.
+    pub(crate) fn is_away(&self) -> bool {
+        self.failing.is_some() || self.present() == 0
+    }
+
     /// Refuses those who could not be served in time, batch work first.
     #[inline]
     pub(crate) fn shed(&mut self, now: Instant, serving: bool, orders: &mut Orders<C>) {
@@ -154,12 +169,16 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
     }
 
     fn shed_waiters(&mut self, now: Instant, serving: bool, orders: &mut Orders<C>) {
+        let is_away = self.is_away();
         let Some(shedder) = &mut self.shedder else {
             return;
         };
         let waiters = &self.waiters;
         let oldest = || waiters.oldest_since().unwrap_or(now);
         let standing = shedder.look(now, serving, oldest);
+        if is_away {
+            return; // a queue is no sign of overload then
+        }
         if !standing && shedder.usual_hold == 0 {
             return; // nobody needs slack
         }

@@ -185,6 +185,15 @@ impl Builder {
         self.set(|config| config.max_waiters = waiters)
     }
 
+    /// Refuses callers early when there are more of them than connections can serve: when everybody has
+    /// waited longer than this for a second, those who have waited twice as long are refused
+    /// ([`Kind::Shed`](crate::Kind::Shed)), and so is whoever has less time left than a connection is usually held
+    /// for. Never, unless this is called; 100 ms is a good value. An outage is not overload: those who
+    /// wait while no connection can be opened are left alone.
+    pub fn shed_after(self, waited: Duration) -> Self {
+        self.set(|config| config.shed_after = Some(waited))
+    }
+
     /// Whether a health check also takes the write lock and gives it back (SQLite). Elsewhere it has
     /// no effect.
     pub fn write_probe(self, probe: bool) -> Self {

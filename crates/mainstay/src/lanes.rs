@@ -7,7 +7,7 @@ use crate::gate::Gate;
 use mainstay_core::backend::{Backend, Connection, Lane, Layout, System};
 use mainstay_core::error::Report;
 use mainstay_core::{Class, Config, Deadline, Error, Evidence, Kind, Result};
-use mainstay_pool::{AcquireError, Cause, Observer, Pool, Request};
+use mainstay_pool::{AcquireError, Cause, Observer, Pool, Request, Shedding};
 use mainstay_resilience::Backoff;
 use std::ops::Deref;
 use std::panic::Location;
@@ -56,6 +56,9 @@ impl Deref for Hold {
     }
 }
 
+/// For how long everybody has to have waited too long before anybody is refused: the pool's own
+/// default, long enough for a burst to pass.
+const SHED_INTERVAL: Duration = Duration::from_secs(1);
 /// How soon a caller that was refused for want of capacity may usefully come back.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -97,6 +100,11 @@ impl Lanes {
                 .clean_timeout(CLEAN_TIMEOUT)
                 .close_timeout(CLOSE_TIMEOUT)
                 .max_waiters(config.max_waiters)
+                .shedding(
+                    config
+                        .shed_after
+                        .map(|target| Shedding::new(target, SHED_INTERVAL)),
+                )
                 .pacing(move || reconnect_pacing(ride_through))
                 .observer(Arc::clone(observer));
             // A handle of an embedded database cannot fall silent, and asking it keeps nothing alive.

@@ -120,6 +120,7 @@ impl Config {
             ("ride_through", Some(self.ride_through)),
             ("slow_statement", self.slow_statement),
             ("long_hold", self.long_hold),
+            ("shed_after", self.shed_after),
             ("close_grace", Some(self.close_grace)),
         ];
         for (name, time) in limits {

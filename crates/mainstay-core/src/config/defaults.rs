@@ -37,6 +37,7 @@ impl Config {
             ride_through: Duration::from_secs(2),
             // Bounds memory; with 10 connections and 10 ms each it is ten seconds of work.
             max_waiters: 10_000,
+            shed_after: None,
             slow_statement: Some(Duration::from_secs(1)),
             // Longer than any request should hold a connection.
             long_hold: Some(Duration::from_secs(30)),

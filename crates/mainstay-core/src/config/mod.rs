@@ -17,6 +17,7 @@ mod defaults;
 mod draft;
 mod duration;
 mod form;
+mod hosts_table;
 mod parameters;
 mod postgres_url;
 mod secret;
@@ -82,6 +83,8 @@ pub struct Config {
     pub ride_through: Duration,
     /// The most callers that wait for a connection at once.
     pub max_waiters: usize,
+    /// A queue in which everybody has waited longer than this, for a second, is cut down; `None` leaves it.
+    pub shed_after: Option<Duration>,
     /// A statement that takes longer is logged, without its parameters.
     pub slow_statement: Option<Duration>,
     /// A lease held longer is logged with its call site.

@@ -6,7 +6,7 @@ use super::draft::{Accept, Draft};
 use super::duration::Unit;
 use super::form::{Form, Time};
 use super::parameters::{Applies, Parameter};
-use super::{ChannelBinding, ReadFrom, SessionAttrs, SslMode, Target, sqlite_table, tcp_table};
+use super::{ChannelBinding, SslMode, Target, hosts_table, sqlite_table, tcp_table};
 use crate::backend::Isolation;
 use std::time::Duration;
 
@@ -178,6 +178,22 @@ pub static PARAMETERS: &[Parameter] = &[
         meaning: "how long closing waits for leases before it cancels what runs",
         reason: "Kubernetes gives a process 30 s; a third is left for everything else it has to \
             end",
+    },
+    Parameter {
+        name: "shed_after",
+        applies: Applies::Both,
+        form: Form::Time(Time {
+            zero: Some("never"),
+            variable: Unit::Milliseconds,
+            most_bare: None,
+            example: "100ms",
+            set: |draft, time| draft.config.shed_after = unless_zero(time),
+        }),
+        default: "0",
+        environment: Some("DB_SHED_AFTER"),
+        meaning: "when everybody has waited longer than this for a connection, for a second, those who \
+            have waited twice as long are refused; 100ms is a good value for a service under load",
+        reason: "never: `pool_timeout` says how long one is willing to wait",
     },
     Parameter {
         name: "slow_statement",
@@ -380,57 +396,9 @@ pub static PARAMETERS: &[Parameter] = &[
             relied on then",
         reason: "a direct connection can do more and is the usual case",
     },
-    Parameter {
-        name: "target_session_attrs",
-        applies: Applies::Postgres,
-        form: Form::Word {
-            choices: &[
-                ("any", |draft| want(draft, SessionAttrs::Any)),
-                ("read-write", |draft| want(draft, SessionAttrs::ReadWrite)),
-                ("read-only", |draft| want(draft, SessionAttrs::ReadOnly)),
-                ("primary", |draft| want(draft, SessionAttrs::Primary)),
-                ("standby", |draft| want(draft, SessionAttrs::Standby)),
-                ("prefer-standby", |draft| {
-                    want(draft, SessionAttrs::PreferStandby)
-                }),
-            ],
-        },
-        default: "-",
-        environment: None,
-        meaning: "what a server must be to be connected to, in libpq's words; asked of each host \
-            in turn, whenever a connection is opened",
-        reason: "`any` for one host; `read-write` for several, so that writes find the primary",
-    },
-    Parameter {
-        name: "read_from",
-        applies: Applies::Postgres,
-        form: Form::Word {
-            choices: &[
-                ("primary", |draft| read_from(draft, ReadFrom::Primary)),
-                ("replica", |draft| read_from(draft, ReadFrom::Replica)),
-            ],
-        },
-        default: "primary",
-        environment: None,
-        meaning: "where reads go when several hosts are given; with `replica`, to a standby that has \
-            everything this handle has written before, else to the primary",
-        reason: "a standby is behind the primary; whoever wants that says so",
-    },
-    Parameter {
-        name: "max_replica_lag",
-        applies: Applies::Postgres,
-        form: Form::Time(Time {
-            zero: None,
-            variable: Unit::Seconds,
-            most_bare: None,
-            example: "10s",
-            set: |draft, lag| draft.on_postgres(|target| target.max_replica_lag = lag),
-        }),
-        default: "10s",
-        environment: None,
-        meaning: "how far behind the primary a standby may be that reads are sent to",
-        reason: "a healthy one is milliseconds behind",
-    },
+    hosts_table::SESSION_ATTRS,
+    hosts_table::READ_FROM,
+    hosts_table::MAX_REPLICA_LAG,
     Parameter {
         name: "channel_binding",
         applies: Applies::Postgres,
@@ -579,14 +547,6 @@ fn set_socket_timeout(draft: &mut Draft, time: Duration) {
         Target::Postgres(_) => draft.config.timeout = time,
         Target::Sqlite(target) => target.busy_timeout = time,
     }
-}
-
-fn want(draft: &mut Draft, wanted: SessionAttrs) {
-    draft.on_postgres(|target| target.session_attrs = Some(wanted));
-}
-
-fn read_from(draft: &mut Draft, from: ReadFrom) {
-    draft.on_postgres(|target| target.read_from = from);
 }
 
 fn bind_channel(draft: &mut Draft, binding: ChannelBinding) {

@@ -29,6 +29,7 @@ const DURATIONS: &[(&str, Field, Zero)] = &[
     ),
     ("slow_statement", |c| c.slow_statement, Zero::NoLimit),
     ("long_hold", |c| c.long_hold, Zero::NoLimit),
+    ("shed_after", |c| c.shed_after, Zero::NoLimit),
     ("close_grace", |c| Some(c.close_grace), Zero::Itself),
     ("ride_through", |c| Some(c.ride_through), Zero::Itself),
     ("retry_base", |c| Some(c.retry_base), Zero::Itself),

@@ -64,6 +64,7 @@ fn every_variable_is_read_in_its_own_unit() {
             ("DB_MAX_IDLE_CONNECTION_LIFETIME", "11"),
             ("DB_SLOW_STATEMENT", "120"),
             ("DB_LONG_HOLD", "13"),
+            ("DB_SHED_AFTER", "150"),
             ("DB_CLOSE_GRACE", "14"),
             ("DB_STRICT_ROWS", "true"),
             ("DB_ISOLATION", "serializable"),
@@ -83,6 +84,7 @@ fn every_variable_is_read_in_its_own_unit() {
     assert_eq!(config.max_idle_connection_lifetime, milliseconds(11_000));
     assert_eq!(config.slow_statement, milliseconds(120));
     assert_eq!(config.long_hold, milliseconds(13_000));
+    assert_eq!(config.shed_after, milliseconds(150));
     assert_eq!(config.close_grace, Duration::from_secs(14));
     assert!(config.strict_rows);
     assert_eq!(config.isolation, Some(Isolation::Serializable));
@@ -113,7 +115,7 @@ fn a_variable_is_the_parameters_name_in_capitals() {
             variables += 1;
         }
     }
-    assert_eq!(variables, 20, "the tests above set each of them");
+    assert_eq!(variables, 21, "the tests above set each of them");
 }
 
 #[test]

@@ -3,7 +3,7 @@ use std::time::Duration;
 use mainstay_pool::{Cause, Priority, Request, ShedReason, Shedding};
 use tokio::time::Instant;
 
-use crate::script::{Script, millis, pass, secs, turn, within};
+use crate::script::{Script, Step, millis, pass, secs, turn, within};
 
 /// Holds a connection for a while.
 async fn hold(time: Duration) {
@@ -82,6 +82,45 @@ async fn stuck_pool_refuses_a_standing_queue() {
     assert_eq!(error.cause, Cause::Shed(ShedReason::Standing));
     assert!(error.waited < millis(1100), "{:?}", error.waited);
     assert_eq!(error.status.totals.shed, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn those_who_ride_an_outage_out_are_not_refused() {
+    let script = Script::default();
+    script.books().connect_default = Some(Step::Fail("away"));
+    let pool = script.pool().limit(1).shedding(Shedding::default()).build();
+    let calls: Vec<_> = (0..10)
+        .map(|_| {
+            let pool = pool.clone();
+            tokio::spawn(async move {
+                let _lease = pool.acquire(within(secs(10))).await.unwrap();
+                hold(millis(50)).await;
+            })
+        })
+        .collect();
+    pass(secs(3)).await;
+    assert_eq!(pool.status().waiting, 10);
+    script.books().connect_default = None;
+    for call in calls {
+        call.await.unwrap();
+    }
+    assert_eq!(pool.status().totals.shed, 0);
+    // Nor is it overload while nothing can be heard.
+    drop(pool);
+    let pool = script.pool().limit(1).shedding(Shedding::default()).build();
+    script.connects([Step::Take(secs(3))]);
+    let (one, two) = tokio::join!(
+        pool.acquire(within(secs(10))),
+        pool.acquire(within(millis(3100)))
+    );
+    assert!(one.is_ok());
+    let cause = two.unwrap_err().cause;
+    assert_eq!(cause, Cause::Exhausted);
+    drop(one);
+    // What stands without an outage is refused as before.
+    let _stuck = pool.acquire(within(secs(1))).await.unwrap();
+    let error = pool.acquire(within(secs(60))).await.unwrap_err();
+    assert_eq!(error.cause, Cause::Shed(ShedReason::Standing));
 }
 
 #[tokio::test(start_paused = true)]

@@ -89,6 +89,26 @@ async fn conflicts_do_not_move_the_breaker() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_queue_that_stands_is_cut_down_where_that_was_asked_for() {
+    for (parameters, kind) in [
+        ("shed_after=100ms", Kind::Shed),
+        ("shed_after=0", Kind::Exhausted),
+    ] {
+        let database = mainstay_testkit::database().await.unwrap();
+        let url = database.url();
+        let and = if url.contains('?') { '&' } else { '?' };
+        let url = format!("{url}{and}connection_limit=1&pool_timeout=3&{parameters}");
+        let db = Database::connect(&url).await.unwrap();
+        let held = db.acquire().await.unwrap();
+        let error = db.execute("select 1", ()).await.unwrap_err();
+        assert_eq!(error.kind(), kind, "{error}");
+        assert!(error.retry_after().is_some(), "{error}");
+        drop(held);
+        assert_eq!(db.fetch_one::<i64>("select 7", ()).await.unwrap(), 7);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn shed_waiters_do_not_move_the_breaker() {
     let database = mainstay_testkit::database().await.unwrap();
     let db = Database::builder(&database.url())
