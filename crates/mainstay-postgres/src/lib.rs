@@ -116,6 +116,12 @@ impl Postgres {
                 config.statement_cache_size
             },
         };
+        if style.pooled && config.statement_timeout.is_some() {
+            tracing::warn!(
+                "statement_timeout has no effect behind a pooler, whose sessions are not ours to set; \
+                 set it for the role instead: alter role … set statement_timeout = …"
+            );
+        }
         Ok(Self {
             connector: Arc::new(Connector::new(config, target, style)?),
             style,
