@@ -109,7 +109,7 @@ pub struct Sharing {
 pub enum Burden {
     /// Its result grew large, and those behind it wait until it has passed.
     Large,
-    /// It ran for long, and those behind it wait until it has ended.
+    /// It ran for long, or does as a rule, and those behind it wait until it has ended.
     Slow,
 }
 
@@ -205,6 +205,8 @@ pub struct Reply {
     pub rows: Vec<Row>,
     /// Rows affected, as the database counts them; for a query the number of rows returned.
     pub affected: u64,
+    /// Why it had better not share a connection the next time, if it did and that was no good.
+    pub burden: Option<Burden>,
 }
 
 /// A result that is read piece by piece. Memory stays bounded by one batch.

@@ -12,7 +12,7 @@
 //! * `session`: an open session and its condition; `clean`: putting it back in order; `question`: whether it is silent
 //! * `sql`, `statements`, `stale`, `bind`, `decode`, `types`: texts, prepared statements, values
 //! * `flight`, `run`, `cursor`: sending requests and judging what comes back; `timeout`: how long the server may take
-//! * `line`, `sharing`: reads of strangers on one session
+//! * `line`, `sharing`: reads of strangers on one session; `pace`: which of them take too long for that
 //! * `read_lane`, `write_lane`, `transaction`: the ways a statement reaches the database
 //! * `pooled`: what a transaction pooler in between changes
 //! * `replicas`: how far standbys have come, for reads that are sent to them
@@ -36,6 +36,7 @@ mod line;
 mod listening;
 mod migrate;
 mod opening;
+mod pace;
 mod pooled;
 mod question;
 mod read_lane;

@@ -78,6 +78,11 @@ impl Line {
 
     /// An answer has come: it is over, and so is all before it that nobody waits for.
     pub(crate) fn land(&mut self, number: Number) {
+        let is_first = |first: &Ticket| first.number == number.number;
+        if self.tickets.front().is_some_and(is_first) {
+            self.tickets.pop_front();
+            return;
+        }
         self.tickets.retain(|ticket| {
             ticket.number > number.number
                 || (ticket.number < number.number && ticket.state != State::Abandoned)

@@ -51,6 +51,7 @@ impl Fetched {
                 columns: self.columns,
                 rows: self.rows,
                 affected: self.affected,
+                burden: None,
             }),
         }
     }

@@ -12,6 +12,7 @@ use crate::connect::{Connector, Driver, Opened};
 use crate::flight::is_nonsense;
 use crate::line::Line;
 use crate::opening::Opening;
+use crate::pace::Pace;
 use crate::question::Question;
 use crate::replicas::{InHands, stopgap_until};
 use crate::sharing::Watch;
@@ -175,6 +176,8 @@ pub(crate) struct Usage {
     pub(crate) settled_lane: Lane,
     /// Reads of strangers on their way.
     pub(crate) line: Line,
+    /// When their answers came.
+    pub(crate) pace: Pace,
     /// The lane of the explicit transaction that was begun.
     pub(crate) transaction: Option<Lane>,
     /// Whether its BEGIN still waits for the first statement.
@@ -203,6 +206,7 @@ impl Usage {
             lane: Lane::Write,
             settled_lane: Lane::Write,
             line: Line::default(),
+            pace: Pace::default(),
             transaction: None,
             opening: Opening::Over,
             in_flight: 0,

@@ -42,6 +42,7 @@ impl From<Error> for Setback {
 struct Place<'a> {
     link: &'a Link,
     number: Number,
+    sent: Instant,
     landed: bool,
 }
 
@@ -50,6 +51,15 @@ impl Place<'_> {
     fn land(mut self) {
         self.landed = true;
         self.link.usage().line.land(self.number);
+    }
+
+    /// The same for a read. Says how long the server worked on it, if that can be told.
+    fn land_read(mut self) -> Option<Duration> {
+        self.landed = true;
+        let now = Instant::now();
+        let mut usage = self.link.usage();
+        usage.line.land(self.number);
+        usage.pace.on_answer(self.sent, now)
     }
 }
 
@@ -125,8 +135,11 @@ impl Link {
         match answer {
             Ok(fetched) if fetched.has_outgrown() => Err(burden(Burden::Large).into()),
             Ok(fetched) => {
-                place.land();
-                Ok(fetched.into_reply()?)
+                let took = place.land_read();
+                let mut reply = fetched.into_reply()?;
+                let is_slow = took.is_some_and(|took| prepared.votes.cast(took));
+                reply.burden = is_slow.then_some(Burden::Slow);
+                Ok(reply)
             }
             Err(Refusal::Overdue) => Err(self.overdue(leg).into()),
             Err(Refusal::Driver(error)) => {
@@ -144,6 +157,7 @@ impl Link {
         &self,
         request: Pin<&mut impl Future<Output = DriverResult<T>>>,
     ) -> (Place<'_>, Leg, Sent<T>) {
+        let sent = Instant::now();
         let place; // declared first, so that it is dropped after the lock that it takes
         // One caller at a time, so that the line is in the order of the wire.
         let mut usage = self.usage();
@@ -151,6 +165,7 @@ impl Link {
         place = Place {
             link: self,
             number: usage.line.join(),
+            sent,
             landed: false,
         };
         let leg = self.leg(Phase::Read);
@@ -262,6 +277,7 @@ async fn prepare(
         let place = Place {
             link: &link,
             number,
+            sent: Instant::now(),
             landed: false,
         };
         (place, leg)

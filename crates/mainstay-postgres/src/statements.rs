@@ -8,6 +8,7 @@
 
 use crate::bind::{Bound, bind, unspecified};
 use crate::decode::RowShape;
+use crate::pace::Votes;
 use crate::pooled::refuse_session_state;
 use crate::session::Link;
 use crate::sql;
@@ -31,6 +32,8 @@ pub(crate) struct Prepared {
     pub(crate) statement: Option<tokio_postgres::Statement>,
     /// How its rows are read, where that is known beforehand.
     pub(crate) shape: Option<RowShape>,
+    /// What its answers say of how long it takes.
+    pub(crate) votes: Votes,
     parameters: u32,
     has_gap: bool,
 }
@@ -41,6 +44,7 @@ impl Prepared {
         Self {
             statement: None,
             shape: None,
+            votes: Votes::default(),
             parameters,
             has_gap,
         }

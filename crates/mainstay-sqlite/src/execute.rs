@@ -112,6 +112,7 @@ impl<'w> Frame<'w> {
         )?;
         let affected = if reads { returned } else { affected };
         Ok(Reply {
+            burden: None,
             columns: shape.columns,
             rows,
             affected,

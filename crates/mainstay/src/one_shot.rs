@@ -73,7 +73,12 @@ async fn attempt(
     let (hold, lane) = seat(engine, statement, options, deadline).await?;
     let outcome = send(engine, &hold, statement, want, lane, deadline).await;
     let error = match outcome {
-        Ok(reply) => return Ok(reply),
+        Ok(reply) => {
+            if let Some(burden) = reply.burden {
+                engine.router.remember_alone(statement.text(), burden);
+            }
+            return Ok(reply);
+        }
         Err(error) => error,
     };
     let failed = |lane| move |error| Setback::Failed(error, work(lane, options));

@@ -184,6 +184,7 @@ fn remade(reply: Reply, names: Vec<String>, pick: impl Fn(Vec<Value>) -> Vec<Val
         .map(|row| Row::new(Arc::clone(&columns), pick(row.into_values())))
         .collect();
     Reply {
+        burden: None,
         columns,
         rows,
         affected: reply.affected,
@@ -226,6 +227,7 @@ fn backwards(reply: Reply) -> Reply {
 
 fn uncounted(reply: Reply) -> Reply {
     Reply {
+        burden: None,
         affected: 0,
         ..reply
     }

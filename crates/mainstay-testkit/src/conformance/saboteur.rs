@@ -310,6 +310,7 @@ impl SpoiledConnection {
             Err(error) if self.lies.reads.is_some() && error.is_refused_by_read_lane() => {
                 let columns = Arc::default();
                 Ok(Reply {
+                    burden: None,
                     columns,
                     rows: Vec::new(),
                     affected: 1,

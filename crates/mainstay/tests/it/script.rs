@@ -259,6 +259,7 @@ impl Line {
 
 fn no_rows() -> Reply {
     Reply {
+        burden: None,
         columns: Arc::default(),
         rows: Vec::new(),
         affected: 1,

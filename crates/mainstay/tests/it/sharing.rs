@@ -4,6 +4,7 @@ use crate::script::Script;
 use futures_util::future::{join, join_all};
 use mainstay::{Database, IntoParams};
 use mainstay_testkit::TestDatabase;
+use std::collections::BTreeSet;
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
@@ -71,6 +72,29 @@ async fn two_callers_do_not_share_while_a_connection_is_free() {
     nothing_is_lost(&db).await;
     let (one, other) = join(process().into_future(), process().into_future()).await;
     assert_ne!(one.unwrap(), other.unwrap());
+}
+
+/// The sessions on which a crowd of callers is served that each ask several times.
+async fn sessions(db: &Database, text: &str, callers: usize, times: usize) -> BTreeSet<i64> {
+    let calls = (0..callers).map(|_| async move {
+        let mut found = BTreeSet::new();
+        for _ in 0..times {
+            found.insert(db.fetch_one::<i64>(text, ()).await.unwrap());
+        }
+        found
+    });
+    join_all(calls).await.into_iter().flatten().collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reads_that_keep_the_server_busy_for_milliseconds_get_sessions_of_their_own() {
+    let (_database, db) = fresh().await;
+    let slow = "select pg_backend_pid() from pg_sleep(0.005)";
+    nothing_is_lost(&db).await;
+    sessions(&db, slow, 16, 20).await;
+    let found = sessions(&db, slow, 16, 4).await;
+    assert_eq!(found.len(), LIMIT, "{found:?}");
+    nothing_is_lost(&db).await;
 }
 
 /// Runs a slow read among quick ones, twice: the second time it is known.
