@@ -1,5 +1,5 @@
 //! How much of what is measured: `WHAT [--callers 1,10,50] [--rounds 3] [--turn-ms 500] [--only name,name]
-//! [--socket] [--delay-ms 1]`.
+//! [--socket] [--delay-ms 1] [--work-ms 5]`.
 
 use std::time::Duration;
 
@@ -19,6 +19,8 @@ pub struct Effort {
     pub socket: bool,
     /// Delay in each direction, by a proxy.
     pub delay: Option<Duration>,
+    /// How long each select keeps its session busy.
+    pub work: Option<Duration>,
 }
 
 impl Effort {
@@ -32,6 +34,7 @@ impl Effort {
             only: Vec::new(),
             socket: false,
             delay: None,
+            work: None,
         };
         let mut arguments = std::env::args().skip(1);
         while let Some(argument) = arguments.next() {
@@ -48,6 +51,7 @@ impl Effort {
                 "--turn-ms" => effort.turn = Duration::from_millis(number(&value())),
                 "--only" => effort.only = value().split(',').map(str::to_owned).collect(),
                 "--socket" => effort.socket = true,
+                "--work-ms" => effort.work = Some(Duration::from_millis(number(&value()))),
                 "--delay-ms" => effort.delay = Some(Duration::from_millis(number(&value()))),
                 what if !what.starts_with('-') => effort.what = what.to_owned(),
                 unknown => panic!("unknown argument {unknown}"),

@@ -43,10 +43,17 @@ pub async fn run(effort: &Effort) -> Result<(), Failure> {
         server.is_empty().await?;
     }
     let [one, ten, theirs] = took.map(median);
-    println!("### Opening, delay {:?} in each direction\n", effort.delay.unwrap_or_default());
+    println!(
+        "### Opening, delay {:?} in each direction\n",
+        effort.delay.unwrap_or_default()
+    );
     println!("| | ms | of sqlx | of one |\n|---|---|---|---|");
     println!("| mainstay, one | {one:.1} | | 1.00 |");
-    println!("| mainstay, ten | {ten:.1} | {:.2} | {:.2} |", ten / theirs, ten / one);
+    println!(
+        "| mainstay, ten | {ten:.1} | {:.2} | {:.2} |",
+        ten / theirs,
+        ten / one
+    );
     println!("| sqlx, ten | {theirs:.1} | 1.00 | {:.2} |\n", theirs / one);
     Ok(())
 }

@@ -21,7 +21,9 @@ impl Turn {
         let count = latencies.len();
         let at = |share: f64| {
             let index = ((count as f64 * share) as usize).min(count.saturating_sub(1));
-            latencies.get(index).map_or(f64::NAN, |&us| f64::from(us) / 1_000.0)
+            latencies
+                .get(index)
+                .map_or(f64::NAN, |&us| f64::from(us) / 1_000.0)
         };
         Self {
             per_second: count as f64 / took.as_secs_f64(),
@@ -56,9 +58,13 @@ pub fn median(mut values: Vec<f64>) -> f64 {
 /// Prints the rows; the first one is what the others are compared with.
 pub fn print(title: &str, rows: &[Row]) {
     println!("### {title}\n");
-    println!("| | calls/s | of the first | p50 ms | p99 ms | worst ms | client CPU µs | connections |");
+    println!(
+        "| | calls/s | of the first | p50 ms | p99 ms | worst ms | client CPU µs | connections |"
+    );
     println!("|---|---|---|---|---|---|---|---|");
-    let first = rows.first().map_or(f64::NAN, |row| row.median(|turn| turn.per_second));
+    let first = rows
+        .first()
+        .map_or(f64::NAN, |row| row.median(|turn| turn.per_second));
     for row in rows {
         let name = row.name;
         if let Some(reason) = &row.void {
@@ -73,7 +79,11 @@ pub fn print(title: &str, rows: &[Row]) {
             row.median(|turn| turn.p99),
             row.median(|turn| turn.worst),
             row.median(|turn| turn.cpu),
-            row.turns.iter().map(|turn| turn.connections).max().unwrap_or(0),
+            row.turns
+                .iter()
+                .map(|turn| turn.connections)
+                .max()
+                .unwrap_or(0),
         );
     }
     println!();

@@ -78,19 +78,80 @@ macro_rules! take_turn {
 pub async fn run(effort: &Effort) -> Result<(), Failure> {
     let server = Server::start(effort).await?;
     let way = if effort.socket { "Unix socket" } else { "TCP" };
+    if let Some(work) = effort.work {
+        peers::keep_busy(work);
+    }
     for &callers in &effort.callers {
         let mut rows: Vec<Row> = Vec::new();
         let url = server.url();
         for _ in 0..effort.rounds {
-            take_turn!(rows, effort, server, callers, "mainstay", peers::mainstay::open(url, false));
-            take_turn!(rows, effort, server, callers, "mainstay, a lease each", peers::mainstay::open(url, true));
-            take_turn!(rows, effort, server, callers, "sqlx", peers::sqlx::open(url, true));
-            take_turn!(rows, effort, server, callers, "sqlx, no ping", peers::sqlx::open(url, false));
-            take_turn!(rows, effort, server, callers, "deadpool-postgres Fast", peers::deadpool::open(url));
-            take_turn!(rows, effort, server, callers, "bb8-postgres", peers::bb8::open(url));
-            take_turn!(rows, effort, server, callers, "diesel-async", peers::diesel::open(url));
-            take_turn!(rows, effort, server, callers, "tokio-postgres, one client", peers::raw::open(url));
-            if effort.wants("pgbench") {
+            take_turn!(
+                rows,
+                effort,
+                server,
+                callers,
+                "mainstay",
+                peers::mainstay::open(url, false)
+            );
+            take_turn!(
+                rows,
+                effort,
+                server,
+                callers,
+                "mainstay, a lease each",
+                peers::mainstay::open(url, true)
+            );
+            take_turn!(
+                rows,
+                effort,
+                server,
+                callers,
+                "sqlx",
+                peers::sqlx::open(url, true)
+            );
+            take_turn!(
+                rows,
+                effort,
+                server,
+                callers,
+                "sqlx, no ping",
+                peers::sqlx::open(url, false)
+            );
+            take_turn!(
+                rows,
+                effort,
+                server,
+                callers,
+                "deadpool-postgres Fast",
+                peers::deadpool::open(url)
+            );
+            take_turn!(
+                rows,
+                effort,
+                server,
+                callers,
+                "bb8-postgres",
+                peers::bb8::open(url)
+            );
+            if effort.work.is_none() {
+                take_turn!(
+                    rows,
+                    effort,
+                    server,
+                    callers,
+                    "diesel-async",
+                    peers::diesel::open(url)
+                );
+            }
+            take_turn!(
+                rows,
+                effort,
+                server,
+                callers,
+                "tokio-postgres, one client",
+                peers::raw::open(url)
+            );
+            if effort.wants("pgbench") && effort.work.is_none() {
                 let outcome = pgbench::turn(&server, callers, effort).await;
                 peers::note(&mut rows, "pgbench -M prepared", outcome);
             }

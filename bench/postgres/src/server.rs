@@ -35,7 +35,11 @@ impl Server {
         })
         .await??;
         let mut proxy = None;
-        let mut url = if effort.socket { cluster.socket_url() } else { cluster.url() };
+        let mut url = if effort.socket {
+            cluster.socket_url()
+        } else {
+            cluster.url()
+        };
         if let Some(delay) = effort.delay {
             let between = Proxy::start(("127.0.0.1", cluster.port())).await?;
             between.latency(delay);
@@ -56,7 +60,8 @@ impl Server {
 
     /// How many clients are connected, as the server counts them.
     pub async fn connections(&self) -> Result<usize, Failure> {
-        let count = "select count(*) - 1 from pg_stat_activity where backend_type = 'client backend'";
+        let count =
+            "select count(*) - 1 from pg_stat_activity where backend_type = 'client backend'";
         let text = self.cluster.run(|cluster| cluster.psql(count)).await?;
         Ok(text.trim().parse()?)
     }

@@ -42,7 +42,10 @@ pub async fn run(effort: &Effort) -> Result<(), Failure> {
     let server = Server::start(effort).await?;
     println!("### A sleeper of {SLEEP:?} among {RATE} selects a second\n");
     println!("| | calls/s | p50 ms | p99 ms | worst ms |\n|---|---|---|---|---|");
-    let db = Database::builder(server.url()).connection_limit(LIMIT).open().await?;
+    let db = Database::builder(server.url())
+        .connection_limit(LIMIT)
+        .open()
+        .await?;
     let peer = peers::mainstay::of(db.clone());
     offered(&peer).await?;
     for round in 0..effort.rounds {
@@ -63,6 +66,12 @@ pub async fn run(effort: &Effort) -> Result<(), Failure> {
 }
 
 fn print(name: &str, turn: &Turn) {
-    let Turn { per_second, p50, p99, worst, .. } = turn;
+    let Turn {
+        per_second,
+        p50,
+        p99,
+        worst,
+        ..
+    } = turn;
     println!("| {name} | {per_second:.0} | {p50:.2} | {p99:.2} | {worst:.1} |");
 }

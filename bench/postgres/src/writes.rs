@@ -10,7 +10,11 @@ use std::time::{Duration, Instant};
 /// What the issue asks about; the limit of connections is ten as everywhere.
 const CALLERS: usize = 50;
 
-async fn crowd<W: Writer>(writer: &W, callers: usize, length: Duration) -> Result<Vec<u32>, Failure> {
+async fn crowd<W: Writer>(
+    writer: &W,
+    callers: usize,
+    length: Duration,
+) -> Result<Vec<u32>, Failure> {
     let end = Instant::now() + length;
     let tasks: Vec<_> = (0..callers)
         .map(|_| {
@@ -20,7 +24,9 @@ async fn crowd<W: Writer>(writer: &W, callers: usize, length: Duration) -> Resul
                 let mut latencies = Vec::with_capacity(1_024);
                 let mut now = Instant::now();
                 while now < end {
-                    writer.transfer(random.i32(1..=ROWS), random.i64(1..10)).await?;
+                    writer
+                        .transfer(random.i32(1..=ROWS), random.i64(1..10))
+                        .await?;
                     let done = Instant::now();
                     latencies.push(u32::try_from((done - now).as_micros()).unwrap_or(u32::MAX));
                     now = done;
@@ -68,15 +74,41 @@ pub async fn run(effort: &Effort) -> Result<(), Failure> {
     let mut rows: Vec<Row> = Vec::new();
     let url = server.url();
     for _ in 0..effort.rounds {
-        take_turn!(rows, effort, server, "mainstay, closure", peers::mainstay::closure(url));
-        take_turn!(rows, effort, server, "mainstay, batch", peers::mainstay::batch(url));
+        take_turn!(
+            rows,
+            effort,
+            server,
+            "mainstay, closure",
+            peers::mainstay::closure(url)
+        );
+        take_turn!(
+            rows,
+            effort,
+            server,
+            "mainstay, batch",
+            peers::mainstay::batch(url)
+        );
         take_turn!(rows, effort, server, "sqlx", peers::sqlx::open(url, true));
-        take_turn!(rows, effort, server, "sqlx, no ping", peers::sqlx::open(url, false));
-        take_turn!(rows, effort, server, "deadpool-postgres Fast", peers::deadpool::open(url));
+        take_turn!(
+            rows,
+            effort,
+            server,
+            "sqlx, no ping",
+            peers::sqlx::open(url, false)
+        );
+        take_turn!(
+            rows,
+            effort,
+            server,
+            "deadpool-postgres Fast",
+            peers::deadpool::open(url)
+        );
     }
     let delay = effort.delay.unwrap_or_default();
     print(
-        &format!("Write transactions, {CALLERS} callers, network delay {delay:?} in each direction"),
+        &format!(
+            "Write transactions, {CALLERS} callers, network delay {delay:?} in each direction"
+        ),
         &rows,
     );
     Ok(())

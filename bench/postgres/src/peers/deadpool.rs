@@ -1,6 +1,6 @@
 //! deadpool-postgres with `Fast` recycling, which asks nothing of the server.
 
-use super::{BALANCE, INSERT, Peer, SELECT, UPDATE, Writer};
+use super::{BALANCE, INSERT, Peer, UPDATE, Writer, select};
 use crate::{Failure, LIMIT};
 use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod};
 use tokio_postgres::NoTls;
@@ -18,7 +18,7 @@ pub async fn open(url: &str) -> Result<Deadpool, Failure> {
 impl Peer for Deadpool {
     async fn select(&self, id: i32) -> Result<(i32, i64), Failure> {
         let client = self.0.get().await?;
-        let statement = client.prepare_cached(SELECT).await?;
+        let statement = client.prepare_cached(select()).await?;
         super::raw::account(&client.query_one(&statement, &[&id]).await?)
     }
 }

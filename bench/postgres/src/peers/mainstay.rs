@@ -1,6 +1,6 @@
 //! mainstay, as it comes: breaker, retries, deadlines, metrics and spans are on.
 
-use super::{BALANCE, INSERT, Peer, SELECT, UPDATE, Writer};
+use super::{BALANCE, INSERT, Peer, UPDATE, Writer, select};
 use crate::{Failure, LIMIT};
 use ::mainstay::{Database, Statement, statement};
 
@@ -19,13 +19,16 @@ pub struct Mainstay {
 }
 
 pub async fn open(url: &str, lease: bool) -> Result<Mainstay, Failure> {
-    let db = Database::builder(url).connection_limit(LIMIT).open().await?;
+    let db = Database::builder(url)
+        .connection_limit(LIMIT)
+        .open()
+        .await?;
     Ok(Mainstay { db, lease })
 }
 
 impl Peer for Mainstay {
     async fn select(&self, id: i32) -> Result<(i32, i64), Failure> {
-        let call = self.db.fetch_one::<Account>(SELECT, (id,));
+        let call = self.db.fetch_one::<Account>(select(), (id,));
         let call = if self.lease { call.write() } else { call };
         let account = call.await?;
         Ok((account.id, check(&account.name, account.balance)?))

@@ -1,6 +1,6 @@
 //! tokio-postgres alone: one client, shared by all callers, one statement prepared beforehand.
 
-use super::{Peer, SELECT};
+use super::{Peer, select};
 use crate::Failure;
 use std::sync::Arc;
 use tokio_postgres::{Client, NoTls, Row, Statement};
@@ -11,7 +11,7 @@ pub struct Raw(Arc<(Client, Statement)>);
 pub async fn open(url: &str) -> Result<Raw, Failure> {
     let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
     tokio::spawn(connection);
-    let statement = client.prepare(SELECT).await?;
+    let statement = client.prepare(select()).await?;
     Ok(Raw(Arc::new((client, statement))))
 }
 
