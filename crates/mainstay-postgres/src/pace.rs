@@ -4,10 +4,11 @@
 //! and a shared session does one thing after the other. A read that keeps the server busy for longer
 //! than that had better run beside others, on a session of its own: the server may have many cores, or
 //! wait for its disk. How long it works on a read can be told from the answers of a session that has more
-//! to do: the time between two of them. One answer says little, because whoever looks at the clock may
-//! have been put aside; what most of them say counts.
+//! to do: the time between two of them. One answer says little, because server and client may have been
+//! put aside. But a server that is only short of a processor answers many at once when it has it again; a
+//! text that is slow by itself has hardly ever an answer that is quick.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -15,8 +16,16 @@ use tokio::time::Instant;
 /// finding a row by its key takes.
 const LONG: Duration = Duration::from_micros(250);
 
-/// By how many answers the slow ones have to be ahead.
-const MAJORITY: u8 = 24;
+/// How many microseconds of slow answers one quick answer outweighs: where they are barely slow, nine in
+/// ten have to be.
+const QUICK_WEIGHS: u32 = 9 * 250;
+
+/// The most microseconds for which one answer counts.
+const SLOW_WEIGHS: u32 = 5_000;
+
+/// For how many microseconds the slow ones have to be ahead. Longer than a server is busy with letting a
+/// pool's sessions in, which puts every answer off.
+const ENOUGH: u32 = 500_000;
 
 /// When the answers of one session came.
 #[derive(Debug, Default)]
@@ -38,21 +47,22 @@ impl Pace {
     }
 }
 
-/// What the answers to one text say of it.
+/// What the answers to one text say of it: by how many microseconds the slow ones are ahead.
 #[derive(Debug, Default)]
-pub(crate) struct Votes(AtomicU8);
+pub(crate) struct Votes(AtomicU32);
 
 impl Votes {
-    /// One more answer, on which the server worked for that long. Whether most of them were slow; then the
-    /// count begins anew. Two that vote at once may count as one.
+    /// One more answer, on which the server worked for that long. Whether hardly any was quick for long
+    /// enough; then the count begins anew. Two that vote at once may count as one.
     pub(crate) fn cast(&self, took: Duration) -> bool {
         let ahead = self.0.load(Ordering::Relaxed);
         let now = if took < LONG {
-            ahead.saturating_sub(1)
+            ahead.saturating_sub(QUICK_WEIGHS)
         } else {
-            ahead + 1
+            let weight = u32::try_from(took.as_micros()).unwrap_or(SLOW_WEIGHS);
+            ahead + weight.min(SLOW_WEIGHS)
         };
-        let is_decided = now >= MAJORITY;
+        let is_decided = now >= ENOUGH;
         let now = if is_decided { 0 } else { now };
         if now != ahead {
             self.0.store(now, Ordering::Relaxed);
@@ -87,17 +97,26 @@ mod tests {
     }
 
     #[test]
-    fn most_answers_decide_and_not_the_longest() {
+    fn a_server_that_is_put_aside_is_not_slow_and_one_that_is_hardly_ever_quick_is() {
         let votes = Votes::default();
-        for _ in 0..10_000 {
-            // Four in ten were put aside for long.
-            for slow in [true, false, false, true, false] {
-                let took = if slow { micros(4_000) } else { micros(13) };
-                assert!(!votes.cast(took));
-            }
+        for number in 0..100_000 {
+            // Half of them were put aside for a while.
+            let took = if number % 2 == 0 { 1_500 } else { 13 };
+            assert!(!votes.cast(micros(took)));
         }
-        let slow = (1..=100).find(|_| votes.cast(micros(5_000)));
-        assert!(slow.is_some_and(|n| n <= usize::from(MAJORITY)), "{slow:?}");
+        for _ in 0..400 {
+            assert!(!votes.cast(micros(1_000)), "a moment is not enough");
+        }
+        for _ in 0..1_000 {
+            votes.cast(micros(13));
+        }
+        for text in [300, 5_000] {
+            let decided = (1..=4_000).find(|number| {
+                let took = if number % 20 == 0 { 13 } else { text };
+                votes.cast(micros(took))
+            });
+            assert!(decided.is_some(), "{text}: one in twenty was quick");
+        }
         assert!(!votes.cast(micros(5_000)), "it counts anew");
     }
 }
