@@ -19,8 +19,9 @@ use mainstay_core::backend::{Call, Connection, Lane, Position, Writes};
 use mainstay_core::{Deadline, Error, Result};
 use mainstay_resilience::Work;
 use std::collections::VecDeque;
+use std::ops::Deref;
 use std::panic::Location;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -170,15 +171,10 @@ impl Engine {
         deadline: Deadline,
         site: &'static Location<'static>,
     ) -> Result<PoolLease, Setback> {
-        self.gate.admit().map_err(Setback::NotServed)?;
-        if let Some(position) = self.required(replicas, deadline).await {
-            let lease = self.lanes.acquire(Lane::Read, deadline, &self.gate, site);
-            let lease = self.served(lease.await)?;
-            if self.catches_up(&**lease, position, deadline).await? {
-                return Ok(lease);
-            }
+        let taking = self.lanes.acquire(Lane::Read, deadline, &self.gate, site);
+        if let Some(lease) = self.take_fresh(replicas, deadline, taking).await? {
+            return Ok(lease);
         }
-        metrics::read_at_primary();
         self.served(self.lease_at_home(deadline, site).await)
     }
 
@@ -189,17 +185,30 @@ impl Engine {
         deadline: Deadline,
         site: &'static Location<'static>,
     ) -> Result<Hold, Setback> {
+        let taking = self.lanes.hold(Lane::Read, deadline, &self.gate, site);
+        if let Some(hold) = self.take_fresh(replicas, deadline, taking).await? {
+            return Ok(hold);
+        }
+        let lease = self.served(self.lease_at_home(deadline, site).await)?;
+        Ok(Hold::Lease(lease))
+    }
+
+    /// Passes the gate and takes a connection of a replica, if that has what a read must find.
+    async fn take_fresh<H: Deref<Target = Arc<dyn Connection>>>(
+        &self,
+        replicas: &Replicas,
+        deadline: Deadline,
+        taking: impl Future<Output = Result<H>>,
+    ) -> Result<Option<H>, Setback> {
         self.gate.admit().map_err(Setback::NotServed)?;
         if let Some(position) = self.required(replicas, deadline).await {
-            let hold = self.lanes.hold(Lane::Read, deadline, &self.gate, site);
-            let hold = self.served(hold.await)?;
-            if self.catches_up(&**hold, position, deadline).await? {
-                return Ok(hold);
+            let taken = self.served(taking.await)?;
+            if self.catches_up(&**taken, position, deadline).await? {
+                return Ok(Some(taken));
             }
         }
         metrics::read_at_primary();
-        let lease = self.served(self.lease_at_home(deadline, site).await)?;
-        Ok(Hold::Lease(lease))
+        Ok(None)
     }
 
     /// What a replica must have for a read that begins now; `None` when nobody can say.
