@@ -7,6 +7,7 @@
 
 use super::Gate;
 use super::rules::Which;
+use crate::connector::CONNECT_MARGIN;
 use crate::engine::Engine;
 use mainstay_core::error::Report;
 use mainstay_core::{Deadline, Evidence, Kind, Result};
@@ -106,9 +107,10 @@ async fn probe(mut post: Post) {
     }
 }
 
-/// One question, for no longer than one connect may take.
+/// One question, for as long as one connect may take and a little longer: an attempt that is under way
+/// has ended when the next one begins.
 async fn ask(engine: &Engine, which: Which) -> Result<()> {
-    let patience = engine.config.connect_timeout;
+    let patience = engine.config.connect_timeout.saturating_add(CONNECT_MARGIN);
     let deadline = Deadline::from_now(patience);
     let question = async {
         let pool = engine.lanes.pool(engine.home());
