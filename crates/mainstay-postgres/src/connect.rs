@@ -60,7 +60,8 @@ pub(crate) struct Connector {
     types: CustomTypes,
     stale: StaleTexts,
     hosts: Hosts,
-    writes: Arc<WriteCount>,
+    /// Counted where reads are sent to standbys.
+    writes: Option<Arc<WriteCount>>,
 }
 
 /// What is wanted of whoever answers.
@@ -78,7 +79,7 @@ impl Connector {
             types: CustomTypes::default(),
             stale: StaleTexts::default(),
             hosts: Hosts::new(target.hosts.len()),
-            writes: Arc::default(),
+            writes: reads_from_replicas(target).then(Arc::default),
             tls: TlsPolicy::new(&target.tls)?,
             target: target.clone(),
             connect_timeout: config.connect_timeout,
@@ -113,8 +114,8 @@ impl Connector {
         &self.hosts
     }
 
-    pub(crate) fn writes(&self) -> &Arc<WriteCount> {
-        &self.writes
+    pub(crate) fn writes(&self) -> Option<&Arc<WriteCount>> {
+        self.writes.as_ref()
     }
 
     /// What the server of a session must be.

@@ -243,7 +243,8 @@ impl Backend for Postgres {
     }
 
     fn writes(&self) -> Writes {
-        self.connector.writes().so_far()
+        let count = self.connector.writes();
+        count.map_or_else(Writes::default, |count| count.so_far())
     }
 
     fn listens(&self) -> Result<()> {

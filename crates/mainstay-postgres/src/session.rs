@@ -188,7 +188,7 @@ pub(crate) struct Usage {
     pub(crate) abandoned: bool,
     /// The user had the session and may have changed it.
     pub(crate) handed_over: bool,
-    /// For as long as the user may write on it.
+    /// For as long as the user may write on it, where that is counted.
     pub(crate) in_hands: Option<InHands>,
     /// The server is too old to report whether the lane is still in force.
     pub(crate) unverified: bool,
@@ -285,9 +285,11 @@ impl Drop for Flight {
         let mut usage = self.link.usage();
         usage.in_flight -= 1;
         usage.abandoned |= !self.landed;
-        if !self.reads && usage.lane == Lane::Write {
-            let is_decided = self.landed && !usage.broken && !self.link.is_ended();
-            self.link.connector.writes().note(is_decided);
+        if let Some(writes) = self.link.connector.writes()
+            && !self.reads
+            && usage.lane == Lane::Write
+        {
+            writes.note(self.landed && !usage.broken && !self.link.is_ended());
         }
     }
 }
@@ -564,7 +566,7 @@ impl Connection for PostgresSession {
     fn hand_over(&self) {
         let mut usage = self.link.usage();
         usage.handed_over = true;
-        usage.in_hands = Some(InHands::new(self.link.connector.writes()));
+        usage.in_hands = self.link.connector.writes().map(InHands::new);
     }
 
     fn check(&self, deadline: Deadline) -> BoxFuture<'_, Result<()>> {
