@@ -369,12 +369,11 @@ pub trait Connection: Send + Sync + Debug + 'static {
         Box::pin(async { Err(listening::not_supported()) })
     }
 
-    /// How far the server has come: one that takes writes with writing, a replica with replaying. `None`
-    /// where there are no replicas. On the read lane it is asked beside strangers, as by
-    /// [`run_shared`](Self::run_shared).
-    fn position(&self, call: Call) -> BoxFuture<'_, Result<Option<Position>>> {
-        let _ = call; // nothing is asked
-        Box::pin(async { Ok(None) })
+    /// How far the server has come: one that takes writes with writing, a replica with replaying. On the
+    /// read lane it is asked beside strangers, as by [`run_shared`](Self::run_shared).
+    fn position(&self, call: Call) -> BoxFuture<'_, Result<Position>> {
+        let _ = call; // without replicas, nothing is asked
+        Box::pin(async { Ok(Position::default()) })
     }
 
     /// Whether the server is known to have come that far, without I/O.

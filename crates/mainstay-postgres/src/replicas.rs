@@ -109,7 +109,7 @@ fn without_header(position: u64) -> u64 {
 
 impl Link {
     /// How far the server has come: written, or replayed in recovery.
-    pub(crate) async fn position(self: &Arc<Self>, call: Call) -> Result<Option<Position>> {
+    pub(crate) async fn position(self: &Arc<Self>, call: Call) -> Result<Position> {
         let position = match call.lane {
             Lane::Read => self.position_beside_others(call).await?,
             Lane::Write => self.position_alone(call.deadline).await?,
@@ -118,7 +118,7 @@ impl Link {
         let position = u64::try_from(position.unwrap_or(0)).unwrap_or(0);
         let position = without_header(position);
         self.hosts().on_position(self.endpoint.index, position);
-        Ok(Some(Position::new(position)))
+        Ok(Position::new(position))
     }
 
     async fn position_beside_others(self: &Arc<Self>, call: Call) -> Result<Option<i64>> {

@@ -547,7 +547,7 @@ impl Connection for PostgresSession {
         Box::pin(self.link.listen(channels, call))
     }
 
-    fn position(&self, call: Call) -> BoxFuture<'_, Result<Option<Position>>> {
+    fn position(&self, call: Call) -> BoxFuture<'_, Result<Position>> {
         Box::pin(self.link.position(call))
     }
 

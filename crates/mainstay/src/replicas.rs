@@ -246,7 +246,6 @@ impl Engine {
         let (at, writes) = (Instant::now(), self.backend.writes().ended);
         let lane = Lane::Write;
         let position = lease.position(Call { lane, deadline }).await?;
-        let position = position.unwrap_or(Position::new(0));
         Ok(Sample {
             at,
             writes,

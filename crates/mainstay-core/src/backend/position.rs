@@ -1,8 +1,8 @@
 //! How far a server has come.
 
 /// A place in the log of a server: everything written before it is there. Positions of one database can
-/// be compared, whichever of its servers told them.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// be compared, whichever of its servers told them. The default is the beginning.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position(u64);
 
 impl Position {
