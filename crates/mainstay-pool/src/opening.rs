@@ -68,6 +68,11 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
         self.slots.live() - self.slots.count(Phase::Connecting)
     }
 
+    /// Whether those who wait do so because connections cannot be opened, or none has been yet.
+    pub(crate) fn is_away(&self) -> bool {
+        self.failing.is_some() || self.present() == 0
+    }
+
     /// A connection was opened.
     pub(crate) fn connected(
         &mut self,

@@ -150,11 +150,6 @@ impl Shedder {
 }
 
 impl<C: Clone, E: Clone> Ledger<C, E> {
-    /// Whether those who wait do so because connections cannot be opened, or none has been yet.
-    pub(crate) fn is_away(&self) -> bool {
-        self.failing.is_some() || self.present() == 0
-    }
-
     /// Refuses those who could not be served in time, batch work first.
     #[inline]
     pub(crate) fn shed(&mut self, now: Instant, serving: bool, orders: &mut Orders<C>) {

@@ -56,9 +56,6 @@ impl Deref for Hold {
     }
 }
 
-/// For how long everybody has to have waited too long before anybody is refused: the pool's own
-/// default, long enough for a burst to pass.
-const SHED_INTERVAL: Duration = Duration::from_secs(1);
 /// How soon a caller that was refused for want of capacity may usefully come back.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -100,11 +97,7 @@ impl Lanes {
                 .clean_timeout(CLEAN_TIMEOUT)
                 .close_timeout(CLOSE_TIMEOUT)
                 .max_waiters(config.max_waiters)
-                .shedding(
-                    config
-                        .shed_after
-                        .map(|target| Shedding::new(target, SHED_INTERVAL)),
-                )
+                .shedding(config.shed_after.map(shedding))
                 .pacing(move || reconnect_pacing(ride_through))
                 .observer(Arc::clone(observer));
             // A handle of an embedded database cannot fall silent, and asking it keeps nothing alive.
@@ -293,6 +286,11 @@ impl Lanes {
             .prefer(connector::tag(lane))
             .site(site)
     }
+}
+
+/// The pool's own rule with another target.
+fn shedding(target: Duration) -> Shedding {
+    Shedding::new(target, Shedding::default().interval)
 }
 
 /// The longest delay between attempts to connect while callers wait an outage out: most outages are

@@ -63,9 +63,7 @@ impl Subscription {
         site: &'static Location<'static>,
     ) -> Result<Self> {
         let admitted = engine.admit(Lane::Write, deadline, site).await;
-        let mut lease = admitted.map_err(|setback| match setback {
-            Setback::NotServed(error) | Setback::Failed(error, _) => error,
-        })?;
+        let mut lease = admitted.map_err(Setback::into_error)?;
         lease.hand_over();
         lease.stay();
         let started = Instant::now();
