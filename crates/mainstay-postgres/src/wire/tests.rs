@@ -1,5 +1,6 @@
 use super::log::PARAMETERS_MAX;
 use super::*;
+use std::future::poll_fn;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
 fn frame(tag: u8, body: &[u8]) -> Vec<u8> {
@@ -58,6 +59,40 @@ async fn an_answer_is_due_until_the_server_is_ready() {
     pair.hear(&frame(b'Z', b"T")).await;
     assert!(!pair.log.is_pending());
     assert_eq!(pair.log.state(), TransactionState::Open);
+}
+
+#[tokio::test]
+async fn requests_gather_for_one_turn_while_the_server_is_busy() {
+    let mut pair = pair().await;
+    let (first, second) = (frame(b'S', b""), frame(b'Q', b"\0"));
+    let mut wire = Pin::new(&mut pair.wire);
+    poll_fn(|context| {
+        let is_written = |poll: Poll<io::Result<usize>>| poll.map(|written| written.unwrap());
+        let written = is_written(wire.as_mut().poll_write(context, &first));
+        assert_eq!(
+            written,
+            Poll::Ready(first.len()),
+            "a server at rest is told at once"
+        );
+        assert!(wire.as_mut().poll_flush(context).is_ready());
+        for _ in 0..3 {
+            let written = is_written(wire.as_mut().poll_write(context, &second));
+            assert_eq!(written, Poll::Pending, "others are let past");
+            let written = is_written(wire.as_mut().poll_write(context, &second));
+            assert_eq!(written, Poll::Ready(second.len()), "once");
+            let written = is_written(wire.as_mut().poll_write(context, &second));
+            assert_eq!(
+                written,
+                Poll::Ready(second.len()),
+                "for all that is flushed together"
+            );
+            assert!(wire.as_mut().poll_flush(context).is_ready());
+        }
+        Poll::Ready(())
+    })
+    .await;
+    // Nobody but the wire itself wakes this task.
+    wire.write_all(&second).await.unwrap();
 }
 
 #[tokio::test]
