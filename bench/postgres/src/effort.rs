@@ -60,8 +60,12 @@ impl Effort {
         effort
     }
 
-    /// Whether this peer has a turn.
+    /// Whether this peer has a turn: `mainstay` means all whose name has it, `=mainstay` the one that is called so.
     pub fn wants(&self, name: &str) -> bool {
-        self.only.is_empty() || self.only.iter().any(|part| name.contains(part.as_str()))
+        let is_meant = |part: &String| match part.strip_prefix('=') {
+            Some(whole) => name == whole,
+            None => name.contains(part.as_str()),
+        };
+        self.only.is_empty() || self.only.iter().any(is_meant)
     }
 }
