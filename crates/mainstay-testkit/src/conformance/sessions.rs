@@ -35,17 +35,9 @@ async fn comes_back_clean(subject: Subject) -> Verdict {
         _ => ("set work_mem = '9MB'", "show work_mem", "4MB"),
     };
     // Every connection of the pool, so that the next caller cannot get an untouched one.
-    let mut leases = Vec::new();
-    for _ in 0..subject
-        .db
-        .status()
-        .pools
-        .last()
-        .map_or(1, |pool| pool.limit)
-    {
-        let lease = subject.db.acquire().await?;
+    let leases = subject.all_leases().await?;
+    for lease in &leases {
         lease.script(change).await?;
-        leases.push(lease);
     }
     drop(leases);
     let seen = subject

@@ -1,7 +1,7 @@
 //! What a law is checked against, and what it answers.
 
 use super::Saboteur;
-use mainstay::{Config, Database, System};
+use mainstay::{Config, Database, Lease, System};
 use std::fmt;
 use std::time::Duration;
 
@@ -144,6 +144,17 @@ impl Subject {
         );
         self.db.execute(&create, ()).await?;
         Ok(())
+    }
+
+    /// Leases of all connections that may write, at the same time: what was given up has come back by then,
+    /// and what its cleaning has left can be seen.
+    pub(crate) async fn all_leases(&self) -> Result<Vec<Lease>, Broken> {
+        let limit = self.db.status().pools.last().map_or(1, |pool| pool.limit);
+        let mut leases = Vec::new();
+        for _ in 0..limit {
+            leases.push(self.db.acquire().await?);
+        }
+        Ok(leases)
     }
 
     /// How many items there are.

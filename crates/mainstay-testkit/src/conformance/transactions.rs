@@ -180,6 +180,7 @@ async fn drop_rolls_back(subject: Subject) -> Verdict {
     let tx = subject.db.begin().await?;
     tx.execute(INSERT, ("a",)).await?;
     drop(tx);
+    drop(subject.all_leases().await?);
     same!(subject.count().await?, 0);
     // Its connection is of use to the next.
     subject.db.execute(INSERT, ("b",)).await?;
@@ -200,6 +201,7 @@ async fn closure_dropped(subject: Subject) -> Verdict {
         _ = unit => return Err(Broken::new("a pending closure returned")),
         () = inserted.notified() => {}
     }
+    drop(subject.all_leases().await?);
     same!(subject.count().await?, 0);
     subject.db.execute(INSERT, ("b",)).await?;
     same!(subject.count().await?, 1);
@@ -220,6 +222,7 @@ async fn panic_rolls_back(subject: Subject) -> Verdict {
     })
     .await;
     ensure!(panicked.is_err(), "the panic was swallowed");
+    drop(subject.all_leases().await?);
     same!(subject.count().await?, 0);
     subject.db.execute(INSERT, ("b",)).await?;
     same!(subject.count().await?, 1);
