@@ -23,16 +23,14 @@ impl Params {
     ///
     /// NaN, a NUL in text, JSON with a NUL, or more than [`PARAMS_MAX`] values.
     pub fn new(values: Vec<Value>) -> Result<Self> {
-        if values.len() > PARAMS_MAX {
-            let message = format!("{} parameters are more than {PARAMS_MAX}", values.len());
-            return Err(refused(message));
-        }
-        for (index, value) in values.iter().enumerate() {
-            if let Some(reason) = objection(value) {
-                return Err(refused(format!("parameter ${} {reason}", index + 1)));
-            }
-        }
+        check(&values)?;
         Ok(Self(values.into()))
+    }
+
+    /// The same for a number that is known, which takes one allocation instead of two.
+    fn of<const N: usize>(values: [Value; N]) -> Result<Self> {
+        check(&values)?;
+        Ok(Self(Arc::new(values)))
     }
 
     /// The values, first to last.
@@ -58,6 +56,20 @@ impl std::fmt::Debug for Params {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Params({})", self.0.len())
     }
+}
+
+/// Refuses what cannot be bound, with its number.
+fn check(values: &[Value]) -> Result<()> {
+    if values.len() > PARAMS_MAX {
+        let message = format!("{} parameters are more than {PARAMS_MAX}", values.len());
+        return Err(refused(message));
+    }
+    for (index, value) in values.iter().enumerate() {
+        if let Some(reason) = objection(value) {
+            return Err(refused(format!("parameter ${} {reason}", index + 1)));
+        }
+    }
+    Ok(())
 }
 
 /// Why a value may not be bound, on either database.
@@ -133,7 +145,7 @@ impl IntoParams for Result<Params> {
 
 impl IntoParams for () {
     fn into_params(self) -> Result<Params> {
-        Params::new(Vec::new())
+        Params::of([])
     }
 }
 
@@ -176,7 +188,7 @@ macro_rules! tuple {
             #[expect(non_snake_case, reason = "the type's name doubles as the binding's")]
             fn into_params(self) -> Result<Params> {
                 let ($($name,)+) = self;
-                Params::new(vec![$($name.into_value()?),+])
+                Params::of([$($name.into_value()?),+])
             }
         }
     };

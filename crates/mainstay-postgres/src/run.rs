@@ -24,7 +24,7 @@ pub(crate) type DriverResult<T> = Result<T, tokio_postgres::Error>;
 
 /// What came back of a statement, before anything is decided about it.
 pub(crate) struct Fetched {
-    columns: Arc<Columns>,
+    columns: Option<Arc<Columns>>,
     rows: Vec<Row>,
     affected: u64,
     /// Rows whose types are not known yet, where the statement was not prepared.
@@ -48,7 +48,7 @@ impl Fetched {
         match self.unreadable {
             Some(error) => Err(error),
             None => Ok(Reply {
-                columns: self.columns,
+                columns: self.columns.unwrap_or_default(),
                 rows: self.rows,
                 affected: self.affected,
                 burden: None,
@@ -153,7 +153,7 @@ impl Link {
             .iter()
             .map(|row| shape.read(row))
             .collect::<Result<_>>()?;
-        fetched.columns = Arc::clone(shape.columns());
+        fetched.columns = Some(Arc::clone(shape.columns()));
         Ok(())
     }
 
@@ -319,7 +319,7 @@ pub(crate) async fn fetch(
     let shape = &prepared.shape;
     let mut fetched = Fetched {
         raw: Vec::new(),
-        columns: Arc::default(),
+        columns: None,
         rows: Vec::new(),
         affected: 0,
         unreadable: None,
@@ -348,7 +348,7 @@ pub(crate) async fn fetch(
         }
     }
     if let (Want::Rows(_), Some(shape)) = (want, shape) {
-        fetched.columns = Arc::clone(shape.columns());
+        fetched.columns = Some(Arc::clone(shape.columns()));
     }
     fetched.affected = stream.rows_affected().unwrap_or(0);
     Ok(fetched)

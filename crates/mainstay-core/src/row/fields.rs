@@ -4,8 +4,9 @@
 //! misspelt column for ever. Asking the type for its field names, once per statement text, lets the
 //! facade compare them with the columns and say so.
 
-use serde::de::{DeserializeOwned, Deserializer, Error as _, Visitor};
+use serde::de::{DeserializeOwned, Deserializer, Visitor};
 use serde::forward_to_deserialize_any;
+use std::fmt;
 
 /// The field names of a struct that is decoded by name; `None` for every other type, and for a
 /// struct that collects unknown columns (`#[serde(flatten)]`).
@@ -28,13 +29,29 @@ struct Probe<'a> {
     names: &'a mut Option<&'static [&'static str]>,
 }
 
-type Never = serde::de::value::Error;
+/// The probe's answer to everything. It is given for each reply, so it has no text to allocate.
+#[derive(Debug)]
+struct Asked;
+
+impl fmt::Display for Asked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("only the question was of interest")
+    }
+}
+
+impl std::error::Error for Asked {}
+
+impl serde::de::Error for Asked {
+    fn custom<T: fmt::Display>(_: T) -> Self {
+        Self
+    }
+}
 
 impl<'de> Deserializer<'de> for Probe<'_> {
-    type Error = Never;
+    type Error = Asked;
 
-    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Never> {
-        Err(Never::custom("not a struct"))
+    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Asked> {
+        Err(Asked)
     }
 
     fn deserialize_struct<V: Visitor<'de>>(
@@ -42,16 +59,16 @@ impl<'de> Deserializer<'de> for Probe<'_> {
         _: &'static str,
         fields: &'static [&'static str],
         _: V,
-    ) -> Result<V::Value, Never> {
+    ) -> Result<V::Value, Asked> {
         *self.names = Some(fields);
-        Err(Never::custom("asked"))
+        Err(Asked)
     }
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(
         self,
         _: &'static str,
         visitor: V,
-    ) -> Result<V::Value, Never> {
+    ) -> Result<V::Value, Asked> {
         visitor.visit_newtype_struct(self)
     }
 
