@@ -102,6 +102,9 @@ pub struct Sharing {
     /// A connection whose oldest caller has been on it for longer takes nobody more until everybody
     /// has left.
     pub late_after: Duration,
+    /// Callers whose text is answered within this time as a rule gather on one connection, up to the
+    /// depth, before they use a second; `None` spreads everybody over the active ones.
+    pub brief: Option<Duration>,
 }
 
 /// Why a read is a burden on those with whom it shares a connection.

@@ -203,6 +203,25 @@ pub(crate) fn try_acquire<K: Connector>(
     }
 }
 
+/// Takes a place where there is one and nobody is before the caller.
+pub(crate) fn try_acquire_place<K: Connector>(
+    lender: &Arc<Lender<K>>,
+    request: &Request,
+) -> Option<Place<K>> {
+    loop {
+        let now = Instant::now();
+        let grant = lender.visit_at(now, |ledger, now, orders| {
+            ledger.take_place(now, request, orders)
+        })?;
+        let place = Place::hold(lender, grant, request, now);
+        if place.is_fit() {
+            lender.report(|| Event::Waited(Duration::ZERO));
+            return Some(place);
+        }
+        place.reject();
+    }
+}
+
 async fn wait<K: Connector, H: Hold<K>>(
     mut turn: Turn<'_, K>,
     request: &Request,

@@ -125,6 +125,14 @@ impl<K: Connector> Pool<K> {
         acquire::try_acquire(&self.lender, &request)
     }
 
+    /// Takes a place on a shared connection, or on an idle one that needs no check, if there is one and
+    /// nobody waits. Worth trying before [`acquire_place`](Self::acquire_place) where the future that waits
+    /// is large: it need not exist for those who need not wait. The deadline of the request says nothing here.
+    #[must_use]
+    pub fn try_acquire_place(&self, request: &Request) -> Option<Place<K>> {
+        acquire::try_acquire_place(&self.lender, request)
+    }
+
     /// The pool at this instant; the counts agree with each other.
     #[must_use]
     pub fn status(&self) -> Status {

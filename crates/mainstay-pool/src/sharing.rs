@@ -3,7 +3,9 @@
 //! lent under the same rules as a lease: the same queue, limit, deadline, shedding and generation.
 //!
 //! Which connection: a small active set first, each filled up to a depth, and only then another one.
-//! A connection whose oldest place is late, or that must not be lent again, takes nobody more until
+//! Callers that are known to be brief gather on one connection before they use a second: the fewer
+//! there are, the more requests go with one system call, and the fewer sessions compete for the
+//! server's processors. A connection whose oldest place is late, or that must not be lent again, takes nobody more until
 //! everybody has left (it drains).
 //!
 //! Who first: leases and places are one queue for a connection that becomes free. A place may be
@@ -19,6 +21,15 @@ use crate::orders::Orders;
 use crate::slots::{Held, Phase, Seat, Slot};
 use crate::waiters::{Answer, Grant, Key, Request, Use};
 
+/// Shared connections that take one more.
+#[derive(Default)]
+struct Open {
+    /// The one with the fewest users.
+    roomiest: Option<usize>,
+    /// For one who is brief: the one with the most, all of them brief.
+    among_brief: Option<usize>,
+}
+
 impl<C: Clone, E: Clone> Ledger<C, E> {
     /// Takes a place at once, unless somebody is before the caller.
     pub(crate) fn take_place(
@@ -32,10 +43,14 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
         }
         let may_wake = self.waiters.waiting() == 0;
         let widen = may_wake && self.slots.count(Phase::Shared) < self.settings.active;
+        let open = self.open_places(now, request);
+        if let Some(index) = open.among_brief {
+            return self.sit_down(now, index, request);
+        }
         if widen && let Some(index) = self.wake_idle(now, request, orders) {
             return self.sit_down(now, index, request);
         }
-        if let Some(index) = self.roomiest(now, request) {
+        if let Some(index) = open.roomiest {
             if widen {
                 self.bring_another(now, orders);
             }
@@ -67,6 +82,7 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
         let slot = self.slots.slot_mut(index);
         let position = slot.position(seat?)?;
         let left = slot.seats.remove(position)?;
+        slot.lengthy -= usize::from(!left.brief);
         // Unanswered statements of others look dirty too; only what is broken is so for all.
         slot.draining |= condition == Condition::Broken;
         if slot.seats.is_empty() {
@@ -119,7 +135,8 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
                 return;
             };
             let request = *self.waiters.request(key);
-            let Some(index) = self.roomiest(now, &request) else {
+            let open = self.open_places(now, &request);
+            let Some(index) = open.among_brief.or(open.roomiest) else {
                 return;
             };
             self.seat(now, key, index, orders);
@@ -163,8 +180,8 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
         leases + places.div_ceil(self.settings.depth).max(places.min(room))
     }
 
-    /// The shared connection with the fewest users that takes one more. Lets those drain that are late.
-    fn roomiest(&mut self, now: Instant, request: &Request) -> Option<usize> {
+    /// Which shared connections take one more. Lets those drain that are late.
+    fn open_places(&mut self, now: Instant, request: &Request) -> Open {
         let late = self.settings.late_after;
         let is_late = |slot: &Slot<C>| {
             let oldest = slot.seats.front().map(|seat| seat.since);
@@ -175,24 +192,28 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
                 && slot.seats.len() < self.settings.depth
                 && request.prefer.is_none_or(|tag| tag == slot.tag)
         };
-        let mut found_late = None;
-        let found = self
-            .slots
-            .shared()
-            .filter(|(_, slot)| fits(slot))
-            .filter(|(index, slot)| {
-                let late = is_late(slot);
-                if late {
-                    found_late = Some(*index);
-                }
-                !late && self.unfit(now, *index).is_none()
-            })
-            .min_by_key(|(_, slot)| slot.seats.len())
-            .map(|(index, _)| index);
+        let (mut found_late, mut open) = (None, Open::default());
+        let (mut fewest, mut most) = (usize::MAX, 0);
+        for (index, slot) in self.slots.shared().filter(|(_, slot)| fits(slot)) {
+            if is_late(slot) {
+                found_late = Some(index);
+                continue;
+            }
+            if self.unfit(now, index).is_some() {
+                continue;
+            }
+            let users = slot.seats.len();
+            if users < fewest {
+                (fewest, open.roomiest) = (users, Some(index));
+            }
+            if request.brief && slot.lengthy == 0 && users > most {
+                (most, open.among_brief) = (users, Some(index));
+            }
+        }
         if let Some(late) = found_late {
             self.slots.slot_mut(late).draining = true;
         }
-        found
+        open
     }
 
     fn wake_idle(
@@ -221,10 +242,12 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
         let connection = slot.connection.clone()?;
         self.totals.acquired += 1;
         self.next_seat += 1;
+        slot.lengthy += usize::from(!request.brief);
         slot.seats.push_back(Seat {
             number,
             since: now,
             site: request.site,
+            brief: request.brief,
             warned: false,
             on_cancel: None,
         });

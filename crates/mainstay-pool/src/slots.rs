@@ -48,6 +48,8 @@ pub(crate) struct Seat {
     pub(crate) number: u64,
     pub(crate) since: Instant,
     pub(crate) site: &'static Location<'static>,
+    /// Its user is known to need it for a moment only.
+    pub(crate) brief: bool,
     /// This place was reported as held for long.
     pub(crate) warned: bool,
     pub(crate) on_cancel: Option<CancelHook>,
@@ -91,6 +93,8 @@ pub(crate) struct Slot<C> {
     pub(crate) on_cancel: Option<CancelHook>,
     /// The places taken, oldest first, so by number; at most the depth of the pool.
     pub(crate) seats: VecDeque<Seat>,
+    /// How many of them may be needed for longer than a moment.
+    pub(crate) lengthy: usize,
     /// Shared, but takes nobody more until everybody has left.
     pub(crate) draining: bool,
 }
@@ -263,6 +267,7 @@ impl<C> Slots<C> {
             nested: false,
             on_cancel: None,
             seats: VecDeque::new(),
+            lengthy: 0,
             draining: false,
         };
         let index = if let Some(index) = self.free.pop() {

@@ -48,6 +48,8 @@ pub struct Request {
     pub prefer: Option<Tag>,
     /// Who is served first.
     pub priority: Priority,
+    /// Whether the caller is known to need a place for a moment only; see [`brief`](Self::brief).
+    pub brief: bool,
     /// Where the request was made, for `holders()`.
     pub site: &'static Location<'static>,
     pub(crate) wanted: Use,
@@ -89,6 +91,7 @@ impl Request {
             deadline,
             prefer: None,
             priority: Priority::default(),
+            brief: false,
             site: Location::caller(),
             wanted: Use::default(),
             task: None,
@@ -106,6 +109,15 @@ impl Request {
     #[must_use]
     pub fn priority(mut self, priority: Priority) -> Self {
         self.priority = priority;
+        self
+    }
+
+    /// Says that a place is wanted for a moment only. Such callers gather on one connection, up to the
+    /// depth of the pool, before another one is used, as long as nobody else is on it; all others are
+    /// spread over the active set.
+    #[must_use]
+    pub fn brief(mut self, brief: bool) -> Self {
+        self.brief = brief;
         self
     }
 

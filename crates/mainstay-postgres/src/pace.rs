@@ -12,13 +12,14 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// A read that takes longer had better not share: ten times what sharing saves, and twenty times what
+/// A read that takes longer had better not share: five times what sharing saves, and ten times what
 /// finding a row by its key takes.
-const LONG: Duration = Duration::from_micros(250);
+const LONG: Duration = Duration::from_micros(100);
 
-/// How many microseconds of slow answers one quick answer outweighs: where they are barely slow, nine in
-/// ten have to be.
-const QUICK_WEIGHS: u32 = 9 * 250;
+/// How many microseconds of slow answers one quick answer outweighs. A server that is put aside for five
+/// milliseconds answers three at once afterwards if it is quick; where answers are barely slow, all but one
+/// in 23 have to be.
+const QUICK_WEIGHS: u32 = 2_250;
 
 /// The most microseconds for which one answer counts.
 const SLOW_WEIGHS: u32 = 5_000;

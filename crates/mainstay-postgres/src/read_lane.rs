@@ -245,8 +245,9 @@ impl Link {
     /// The same for a statement that is prepared: a round trip when a session changes from writes to
     /// reads, and nothing as long as it stays on its lane.
     pub(crate) async fn turn(&self, call: Call) {
-        if call.lane == Lane::Read {
-            self.turned(self.turn_to_read(call.lane), call).await;
+        if call.lane == Lane::Read && !self.usage().is_on(Lane::Read) {
+            // Rare, and large beside what follows it.
+            Box::pin(self.turned(self.turn_to_read(call.lane), call)).await;
         }
     }
 

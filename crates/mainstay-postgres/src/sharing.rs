@@ -97,6 +97,7 @@ impl Link {
         call: Call,
     ) -> Result<Reply, Setback> {
         let (text, values) = (statement.text(), statement.params());
+        // What is rare is boxed: each caller's future is as large as its largest branch.
         let prepared = match self.known(text, values)? {
             Some(prepared) => {
                 self.turn(call).await;
@@ -104,7 +105,7 @@ impl Link {
             }
             None => {
                 let preparing = self.prepare_shared(text, call.deadline);
-                self.turn_while(call, preparing).await?
+                Box::pin(self.turn_while(call, preparing)).await?
             }
         };
         let bound = prepared.bind(values)?;
@@ -128,8 +129,8 @@ impl Link {
             },
             Sent::NotYet => {
                 let guarded = self.send_guarded(call.lane, None, request);
-                let moved = self.land_guarded(guarded, call).await;
-                moved.map_err(Refusal::Judged)
+                let moved = Box::pin(self.land_guarded(guarded, call));
+                moved.await.map_err(Refusal::Judged)
             }
         };
         match answer {
@@ -144,10 +145,10 @@ impl Link {
             Err(Refusal::Overdue) => Err(self.overdue(leg).into()),
             Err(Refusal::Driver(error)) => {
                 let error = self.judge(leg, error);
-                Err(self.refused_beside(place, statement, error, call).await)
+                Err(Box::pin(self.refused_beside(place, statement, error, call)).await)
             }
             Err(Refusal::Judged(error)) => {
-                Err(self.refused_beside(place, statement, error, call).await)
+                Err(Box::pin(self.refused_beside(place, statement, error, call)).await)
             }
         }
     }

@@ -285,11 +285,13 @@ impl Backend for Sqlite {
                 active: readers,
                 depth: read_lane::READS_WAITING,
                 late_after: read_lane::READ_MAX,
+                brief: None,
             },
             Lane::Write => Sharing {
                 active: 1,
                 depth: queue::WRITERS_MAX,
                 late_after: NEVER_LATE,
+                brief: None,
             },
         })
     }

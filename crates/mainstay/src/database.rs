@@ -5,6 +5,7 @@ use crate::bound::{answer_by, frame};
 use crate::builder::Builder;
 use crate::engine::Engine;
 use crate::lanes::PoolLease;
+use crate::router::Company;
 use crate::system;
 use mainstay_core::backend::{Backend, Begin, Lane, Progress, System};
 use mainstay_core::error::Report;
@@ -216,7 +217,10 @@ impl Database {
         deadline: Deadline,
         site: &'static Location<'static>,
     ) -> Result<Vec<u64>, Setback> {
-        let hold = self.engine.seat(Lane::Write, deadline, site).await?;
+        let seating = self
+            .engine
+            .seat(Lane::Write, Company::Mixed, deadline, site);
+        let hold = seating.await?;
         let started = Instant::now();
         let call = frame(Lane::Write, deadline, started);
         let begin = Begin {

@@ -6,9 +6,9 @@ use crate::health::Probe;
 use crate::lanes::{Hold, Lanes, PoolLease};
 use crate::listen::Listeners;
 use crate::lookout::Lookout;
-use crate::metrics::PoolObserver;
+use crate::metrics::{EachTime, PoolObserver};
 use crate::replicas::Replicas;
-use crate::router::Router;
+use crate::router::{Company, Router};
 use crate::stream::Warned;
 use crate::tokens::Tokens;
 use mainstay_core::backend::{Backend, Lane, System};
@@ -26,6 +26,7 @@ use tokio::time::Instant;
 pub(crate) struct Engine {
     pub(crate) config: Config,
     pub(crate) backend: Arc<dyn Backend>,
+    pub(crate) each_time: Arc<EachTime>,
     pub(crate) lanes: Lanes,
     pub(crate) router: Router,
     pub(crate) gate: Arc<Gate>,
@@ -47,10 +48,13 @@ pub(crate) struct Engine {
 impl Engine {
     pub(crate) fn new(config: Config, backend: Arc<dyn Backend>) -> Arc<Self> {
         Arc::new_cyclic(|me: &Weak<Self>| {
-            let observer: Arc<dyn Observer> = Arc::new(PoolObserver::new(me.clone(), &*backend));
+            let each_time = Arc::new(EachTime::new(&*backend));
+            let observer = PoolObserver::new(me.clone(), Arc::clone(&each_time), &*backend);
+            let observer: Arc<dyn Observer> = Arc::new(observer);
             let breaker = (backend.system() != System::Sqlite).then(|| breaker_config(&config));
             let gate = Arc::new(Gate::new(me.clone(), breaker));
             Self {
+                each_time,
                 lanes: Lanes::new(&config, &backend, &gate, &observer),
                 router: Router::default(),
                 gate,
@@ -103,14 +107,20 @@ impl Engine {
     pub(crate) async fn seat(
         &self,
         lane: Lane,
+        company: Company,
         deadline: Deadline,
         site: &'static Location<'static>,
     ) -> Result<Hold, Setback> {
         if let (Lane::Read, Some(replicas)) = (lane, &self.replicas) {
-            return Box::pin(self.seat_at_replica(replicas, deadline, site)).await;
+            return Box::pin(self.seat_at_replica(replicas, company, deadline, site)).await;
         }
         self.gate.admit().map_err(Setback::NotServed)?;
-        let hold = self.lanes.hold(lane, deadline, &self.gate, site).await;
+        if let Some(hold) = self.lanes.hold_at_once(lane, company, deadline, site) {
+            return Ok(hold);
+        }
+        // Boxed, so that those who need not wait do not carry what waits.
+        let waiting = self.lanes.hold(lane, company, deadline, &self.gate, site);
+        let hold = Box::pin(waiting).await;
         self.served(hold)
     }
 

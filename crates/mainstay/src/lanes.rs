@@ -4,7 +4,8 @@ use crate::connector::{
     self, CHECK_TIMEOUT, CLEAN_TIMEOUT, CLOSE_TIMEOUT, CONNECT_MARGIN, Connector, Shell,
 };
 use crate::gate::Gate;
-use mainstay_core::backend::{Backend, Connection, Lane, Layout, System};
+use crate::router::Company;
+use mainstay_core::backend::{Backend, Connection, Lane, Layout, Sharing, System};
 use mainstay_core::error::Report;
 use mainstay_core::{Class, Config, Deadline, Error, Evidence, Kind, Result};
 use mainstay_pool::{AcquireError, Cause, Observer, Pool, Request, Shedding};
@@ -66,8 +67,8 @@ pub(crate) struct Lanes {
     /// `None` when the read pool serves both lanes.
     write: Option<Pool<Shell>>,
     connectors: Vec<Arc<Connector>>,
-    /// Whether one-shot statements share connections, on the read and on the write lane.
-    shares: [bool; 2],
+    /// How one-shot statements share connections, on the read and on the write lane, if they do.
+    sharing: [Option<Sharing>; 2],
     pool_timeout: Option<Duration>,
 }
 
@@ -138,7 +139,7 @@ impl Lanes {
             read,
             write,
             connectors,
-            shares: sharing.map(|sharing| sharing.is_some()),
+            sharing,
             pool_timeout: config.pool_timeout,
         }
     }
@@ -148,6 +149,15 @@ impl Lanes {
             (Lane::Write, Some(write)) => write,
             _ => &self.read,
         }
+    }
+
+    fn sharing(&self, lane: Lane) -> Option<Sharing> {
+        self.sharing[usize::from(lane == Lane::Write)]
+    }
+
+    /// The time within which a text is answered that is brief, where such are told apart.
+    pub(crate) fn brief(&self, lane: Lane) -> Option<Duration> {
+        self.sharing(lane)?.brief
     }
 
     /// The pools with the names of their lanes, one or two.
@@ -250,6 +260,24 @@ impl Lanes {
         Ok(lease)
     }
 
+    /// A place for a one-shot statement of the lane, if it has such and one can be had at once.
+    pub(crate) fn hold_at_once(
+        &self,
+        lane: Lane,
+        company: Company,
+        deadline: Deadline,
+        site: &'static Location<'static>,
+    ) -> Option<Hold> {
+        self.sharing(lane)?;
+        let request = Request::until(deadline.instant())
+            .prefer(connector::tag(lane))
+            .site(site)
+            .brief(matches!(company, Company::Brief { .. }));
+        let place = self.pool(lane).try_acquire_place(&request)?;
+        place.on_lent(site);
+        Some(Hold::Place(place))
+    }
+
     /// What a one-shot statement of the lane runs on: a place where the lane shares connections, else
     /// a lease; by the same rules as [`acquire`](Self::acquire).
     ///
@@ -259,18 +287,21 @@ impl Lanes {
     pub(crate) async fn hold(
         &self,
         lane: Lane,
+        company: Company,
         deadline: Deadline,
         gate: &Gate,
         site: &'static Location<'static>,
     ) -> Result<Hold> {
-        if !self.shares[usize::from(lane == Lane::Write)] {
+        if self.sharing(lane).is_none() {
             let lease = self.acquire(lane, deadline, gate, site).await?;
             return Ok(Hold::Lease(lease));
         }
         let pool = self.pool(lane);
+        let request = self.request(lane, deadline, site);
+        let request = request.brief(matches!(company, Company::Brief { .. }));
         let place = tokio::select! {
             biased;
-            place = pool.acquire_place(self.request(lane, deadline, site)) => place.map_err(|error| explain(&error))?,
+            place = pool.acquire_place(request) => place.map_err(|error| explain(&error))?,
             refusal = gate.opened() => return Err(refusal),
         };
         place.on_lent(site);

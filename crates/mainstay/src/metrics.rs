@@ -8,7 +8,7 @@ use crate::engine::Engine;
 use mainstay_core::backend::{Backend, Lane};
 use mainstay_core::{Error, Statement};
 use mainstay_pool::{Event, Observer};
-use metrics::{Label, counter, gauge, histogram};
+use metrics::{Key, Label, Level, Metadata, counter, gauge, histogram, with_recorder};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -16,25 +16,20 @@ const SYSTEM: &str = "db.system.name";
 const POOL: &str = "db.client.connection.pool.name";
 const GATE: &str = "gate";
 const STATE: &str = "db.client.connection.state";
+const ERROR: &str = "error.type";
+const DURATION: &str = "db.client.operation.duration";
+const WAITED: &str = "db.client.connection.wait_time";
+const HELD: &str = "db.client.connection.use_time";
 
 /// Durations in seconds, with their meaning.
 const HISTOGRAMS: [(&str, &str); 4] = [
-    (
-        "db.client.operation.duration",
-        "Duration of one call, repetitions included.",
-    ),
-    (
-        "db.client.connection.wait_time",
-        "Time a caller waited for a connection.",
-    ),
+    (DURATION, "Duration of one call, repetitions included."),
+    (WAITED, "Time a caller waited for a connection."),
     (
         "db.client.connection.create_time",
         "Time it took to open a connection.",
     ),
-    (
-        "db.client.connection.use_time",
-        "Time a connection was lent.",
-    ),
+    (HELD, "Time a connection was lent."),
 ];
 
 /// States, with their meaning.
@@ -141,6 +136,34 @@ pub(crate) fn span(engine: &Engine, statement: &Statement) -> tracing::Span {
     )
 }
 
+/// The names of what is measured with every statement, with their labels, made once for each database:
+/// the macros make them anew each time, even where no recorder wants them.
+pub(crate) struct EachTime {
+    operation: Key,
+    waited: Key,
+    held: Key,
+}
+
+impl EachTime {
+    pub(crate) fn new(backend: &dyn Backend) -> Self {
+        let system = Label::new(SYSTEM, backend.system().as_str());
+        let succeeded = Label::new(ERROR, "");
+        let pool = labels(backend).to_vec();
+        Self {
+            operation: Key::from_parts(DURATION, vec![system, succeeded]),
+            waited: Key::from_parts(WAITED, pool.clone()),
+            held: Key::from_parts(HELD, pool),
+        }
+    }
+}
+
+/// Records a duration; without a recorder nothing happens.
+fn record(key: &Key, took: Duration) {
+    static METADATA: Metadata<'static> =
+        Metadata::new(module_path!(), Level::INFO, Some(module_path!()));
+    with_recorder(|recorder| recorder.register_histogram(key, &METADATA)).record(took);
+}
+
 /// Measures one call, repetitions included, and tells when it was slow.
 pub(crate) fn operation(
     engine: &Engine,
@@ -150,8 +173,10 @@ pub(crate) fn operation(
 ) {
     let system = engine.backend.system().as_str();
     let error = failure.map_or("", |error| error.kind().as_str());
-    histogram!("db.client.operation.duration", SYSTEM => system, "error.type" => error)
-        .record(took.as_secs_f64());
+    match failure {
+        None => record(&engine.each_time.operation, took),
+        Some(_) => histogram!(DURATION, SYSTEM => system, ERROR => error).record(took),
+    }
     if engine
         .config
         .slow_statement
@@ -170,34 +195,40 @@ pub(crate) fn operation(
 /// Turns what happens in the pools into measurements, and tells the gate when connections end.
 pub(crate) struct PoolObserver {
     engine: Weak<Engine>,
-    /// Made once: an event comes twice a statement. Cloning a label counts a reference.
+    each_time: Arc<EachTime>,
     labels: [Label; 2],
 }
 
 impl PoolObserver {
-    pub(crate) fn new(engine: Weak<Engine>, backend: &dyn Backend) -> Self {
+    pub(crate) fn new(
+        engine: Weak<Engine>,
+        each_time: Arc<EachTime>,
+        backend: &dyn Backend,
+    ) -> Self {
         Self {
             engine,
-            labels: [
-                Label::new(SYSTEM, backend.system().as_str()),
-                Label::new(POOL, Arc::<str>::from(backend.target())),
-            ],
+            each_time,
+            labels: labels(backend),
         }
     }
+}
+
+/// What tells one pool from another.
+fn labels(backend: &dyn Backend) -> [Label; 2] {
+    [
+        Label::new(SYSTEM, backend.system().as_str()),
+        Label::new(POOL, Arc::<str>::from(backend.target())),
+    ]
 }
 
 impl Observer for PoolObserver {
     fn on_event(&self, event: &Event) {
         let labels = self.labels.iter();
         match event {
-            Event::Waited(waited) => {
-                histogram!("db.client.connection.wait_time", labels).record(waited.as_secs_f64());
-            }
+            Event::Waited(waited) => record(&self.each_time.waited, *waited),
+            Event::Held { held, .. } => record(&self.each_time.held, *held),
             Event::Connected(took) => {
-                histogram!("db.client.connection.create_time", labels).record(took.as_secs_f64());
-            }
-            Event::Held { held, .. } => {
-                histogram!("db.client.connection.use_time", labels).record(held.as_secs_f64());
+                histogram!("db.client.connection.create_time", labels).record(*took);
             }
             Event::TimedOut(_) => {
                 counter!("db.client.connection.timeouts", labels).increment(1);

@@ -8,9 +8,9 @@ use crate::call::CallOptions;
 use crate::engine::Engine;
 use crate::lanes::{Hold, PoolLease};
 use crate::metrics;
-use crate::router::Route;
+use crate::router::{Company, Route};
 use mainstay_core::backend::{Burden, Lane, Reply, Want};
-use mainstay_core::{Deadline, Params, Result, Statement};
+use mainstay_core::{Deadline, Error, Params, Result, Statement};
 use mainstay_resilience::Work;
 use std::sync::Arc;
 use std::time::Duration;
@@ -70,30 +70,49 @@ async fn attempt(
     options: CallOptions,
     deadline: Deadline,
 ) -> Result<Reply, Setback> {
-    let (hold, lane) = seat(engine, statement, options, deadline).await?;
-    let outcome = send(engine, &hold, statement, want, lane, deadline).await;
-    let error = match outcome {
+    let seat = seat(engine, statement, options, deadline).await?;
+    let lane = seat.lane;
+    let outcome = send(engine, &seat, statement, want, deadline).await;
+    drop(seat);
+    match outcome {
         Ok(reply) => {
             if let Some(burden) = reply.burden {
                 engine.router.remember_alone(statement.text(), burden);
             }
-            return Ok(reply);
+            Ok(reply)
         }
-        Err(error) => error,
-    };
+        // Rare, and what a caller keeps while it waits is as large as its largest branch.
+        Err(error) => {
+            Box::pin(elsewhere(
+                engine, statement, want, options, deadline, lane, error,
+            ))
+            .await
+        }
+    }
+}
+
+/// Runs a statement again that turned out to belong on another lane, or on a connection of its own; any
+/// other error is the attempt's.
+async fn elsewhere(
+    engine: &Arc<Engine>,
+    statement: &Statement,
+    want: Want,
+    options: CallOptions,
+    deadline: Deadline,
+    lane: Lane,
+    error: Error,
+) -> Result<Reply, Setback> {
     let failed = |lane| move |error| Setback::Failed(error, work(lane, options));
     if error.is_refused_by_read_lane() {
-        drop(hold);
         engine.router.remember(statement.text(), Lane::Write);
-        let hold = engine.seat(Lane::Write, deadline, options.site).await?;
-        send(engine, &hold, statement, want, Lane::Write, deadline)
+        let seat = sit(engine, Lane::Write, Company::Mixed, options, deadline).await?;
+        send(engine, &seat, statement, want, deadline)
             .await
             .map_err(failed(Lane::Write))
     } else if let Some(burden) = error.burden() {
-        drop(hold);
-        let lease = engine.admit(lane, deadline, options.site).await?;
+        let seat = Seat::alone(engine.admit(lane, deadline, options.site).await?, lane);
         let started = Instant::now();
-        let outcome = send(engine, &Hold::Lease(lease), statement, want, lane, deadline).await;
+        let outcome = send(engine, &seat, statement, want, deadline).await;
         // What is quick alone was not to blame: the server was slow with everything.
         if burden == Burden::Large || started.elapsed() >= SLOW {
             engine.router.remember_alone(statement.text(), burden);
@@ -104,20 +123,53 @@ async fn attempt(
     }
 }
 
+/// What a statement runs on.
+struct Seat {
+    hold: Hold,
+    lane: Lane,
+    company: Company,
+}
+
+impl Seat {
+    fn alone(lease: PoolLease, lane: Lane) -> Self {
+        Self {
+            hold: Hold::Lease(lease),
+            lane,
+            company: Company::Alone,
+        }
+    }
+}
+
 /// What the statement runs on, on the lane where it belongs as far as is known before it is sent.
 async fn seat(
     engine: &Arc<Engine>,
     statement: &Statement,
     options: CallOptions,
     deadline: Deadline,
-) -> Result<(Hold, Lane), Setback> {
+) -> Result<Seat, Setback> {
     match target(engine, statement, options)? {
-        Target::Place(lane) => Ok((engine.seat(lane, deadline, options.site).await?, lane)),
+        Target::Place(lane, company) => sit(engine, lane, company, options, deadline).await,
         Target::Lease(_) | Target::Ask => {
-            let (lease, lane) = lend(engine, statement, options, deadline).await?;
-            Ok((Hold::Lease(lease), lane))
+            let lending = Box::pin(lend(engine, statement, options, deadline));
+            let (lease, lane) = lending.await?;
+            Ok(Seat::alone(lease, lane))
         }
     }
+}
+
+async fn sit(
+    engine: &Arc<Engine>,
+    lane: Lane,
+    company: Company,
+    options: CallOptions,
+    deadline: Deadline,
+) -> Result<Seat, Setback> {
+    let hold = engine.seat(lane, company, deadline, options.site).await?;
+    Ok(Seat {
+        hold,
+        lane,
+        company,
+    })
 }
 
 /// A lease of the lane on which the statement belongs, as far as is known before it is sent.
@@ -128,7 +180,7 @@ pub(crate) async fn lend(
     deadline: Deadline,
 ) -> Result<(PoolLease, Lane), Setback> {
     match target(engine, statement, options)? {
-        Target::Place(lane) | Target::Lease(lane) => {
+        Target::Place(lane, _) | Target::Lease(lane) => {
             Ok((engine.admit(lane, deadline, options.site).await?, lane))
         }
         Target::Ask => {
@@ -136,7 +188,7 @@ pub(crate) async fn lend(
             let text = statement.text();
             // A crowd that comes with a new text waits for leases; by now somebody else has asked.
             let lane = match target(engine, statement, options)? {
-                Target::Place(lane) | Target::Lease(lane) => lane,
+                Target::Place(lane, _) | Target::Lease(lane) => lane,
                 Target::Ask => {
                     let lane = ask(engine, &lease, text, deadline).await?;
                     engine.router.remember(text, lane);
@@ -156,7 +208,7 @@ pub(crate) async fn lend(
 /// What a statement is to be run on.
 enum Target {
     /// A place, where the lane has such.
-    Place(Lane),
+    Place(Lane, Company),
     /// A connection of its own.
     Lease(Lane),
     /// One of its own, on which the database is asked about the lane first.
@@ -169,9 +221,9 @@ fn target(engine: &Engine, statement: &Statement, options: CallOptions) -> Resul
         .route(&*engine.backend, statement.text())
         .map_err(Setback::NotServed)?;
     Ok(match route {
-        _ if options.write => Target::Place(Lane::Write),
-        Route::Known { lane, alone: false } => Target::Place(lane),
-        Route::Known { lane, alone: true } => Target::Lease(lane),
+        _ if options.write => Target::Place(Lane::Write, Company::Mixed),
+        Route::Known(lane, Company::Alone) => Target::Lease(lane),
+        Route::Known(lane, company) => Target::Place(lane, company),
         Route::Ask => Target::Ask,
     })
 }
@@ -195,12 +247,12 @@ async fn ask(
 
 async fn send(
     engine: &Arc<Engine>,
-    hold: &Hold,
+    seat: &Seat,
     statement: &Statement,
     want: Want,
-    lane: Lane,
     deadline: Deadline,
 ) -> Result<Reply> {
+    let (hold, lane) = (&seat.hold, seat.lane);
     let started = Instant::now();
     let call = frame(lane, deadline, started);
     let before = hold.lane();
@@ -211,6 +263,17 @@ async fn send(
     };
     let result = answer_by(deadline, lane, running).await;
     hold.settle(before, lane);
-    engine.witness(statement.text(), started.elapsed(), result.as_ref().err());
+    let took = started.elapsed();
+    engine.witness(statement.text(), took, result.as_ref().err());
+    if let Some(limit) = engine.lanes.brief(lane)
+        && hold.is_shared()
+        && result.is_ok()
+    {
+        let was_brief = took < limit;
+        // Nothing new, as a rule.
+        if !was_brief || seat.company != (Company::Brief { sure: true }) {
+            engine.router.note(statement.text(), was_brief);
+        }
+    }
     result
 }

@@ -15,6 +15,7 @@ use crate::bound::answer_by;
 use crate::engine::Engine;
 use crate::lanes::{Hold, PoolLease};
 use crate::metrics;
+use crate::router::Company;
 use mainstay_core::backend::{Call, Connection, Lane, Position, Writes};
 use mainstay_core::{Deadline, Error, Result};
 use mainstay_resilience::Work;
@@ -182,10 +183,13 @@ impl Engine {
     pub(crate) async fn seat_at_replica(
         &self,
         replicas: &Replicas,
+        company: Company,
         deadline: Deadline,
         site: &'static Location<'static>,
     ) -> Result<Hold, Setback> {
-        let taking = self.lanes.hold(Lane::Read, deadline, &self.gate, site);
+        let taking = self
+            .lanes
+            .hold(Lane::Read, company, deadline, &self.gate, site);
         if let Some(hold) = self.take_fresh(replicas, deadline, taking).await? {
             return Ok(hold);
         }

@@ -2,12 +2,14 @@
 //!
 //! Nobody can tell a read from a write by looking at the text, so the database is asked, once per
 //! text, and the answer is remembered. What is remembered as a read is asked again after a while:
-//! somebody may have replaced a function by one that writes.
+//! somebody may have replaced a function by one that writes. Beside the lane it is remembered how a text
+//! behaves among others on a shared connection.
 
 use mainstay_core::backend::{Backend, Burden, Lane, Presumption};
 use mainstay_core::error::Report;
 use mainstay_core::{Error, Kind, Result};
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -29,22 +31,40 @@ pub(crate) struct Router {
     texts: RwLock<HashMap<Arc<str>, Known>>,
 }
 
+/// By how many answers the brief ones have to be ahead before a text is taken for brief.
+const BRIEF: u8 = 100;
+
+/// By how many they can be ahead at most: a hiccup of the server, which everybody feels who is on it, changes
+/// nothing, and a text that has become slow is found out after some 150 answers.
+const SURE: u8 = u8::MAX;
+
 struct Known {
     lane: Lane,
     alone: bool,
+    /// By how many answers the brief ones are ahead, up to [`SURE`].
+    briefness: AtomicU8,
     until: Option<Instant>,
+}
+
+/// With whom a statement shares a connection where connections are shared.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Company {
+    /// With nobody: it was a burden on others.
+    Alone,
+    /// With others that are answered in a moment.
+    Brief {
+        /// One more answer that is brief changes nothing.
+        sure: bool,
+    },
+    /// With whoever is there.
+    Mixed,
 }
 
 /// What is known about a text before it is sent.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Route {
-    /// This lane; `alone` where it was a burden on others with whom it shared a connection.
-    Known {
-        /// Where it goes.
-        lane: Lane,
-        /// Whether it gets a connection of its own.
-        alone: bool,
-    },
+    /// This lane, in this company.
+    Known(Lane, Company),
     /// The database has to be asked, on a connection of the read lane.
     Ask,
 }
@@ -61,10 +81,7 @@ impl Router {
                 if changes_definitions(text) {
                     self.forget_all();
                 }
-                Ok(Route::Known {
-                    lane: Lane::Write,
-                    alone: false,
-                })
+                Ok(Route::Known(Lane::Write, Company::Mixed))
             }
             Presumption::Session(keyword) => Err(session_statement(keyword)),
             Presumption::Unknown => Ok(Route::Ask),
@@ -86,6 +103,23 @@ impl Router {
         self.keep(text, Lane::Read, true, Some(believed));
     }
 
+    /// Notes that a text was answered on a shared connection, in the time of the brief or later. Two that
+    /// note at once may count as one.
+    pub(crate) fn note(&self, text: &str, was_brief: bool) {
+        let texts = self.texts.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(known) = texts.get(text) else {
+            return;
+        };
+        let before = known.briefness.load(Ordering::Relaxed);
+        let after = match was_brief {
+            true => before.saturating_add(1),
+            false => before.saturating_sub(1),
+        };
+        if after != before {
+            known.briefness.store(after, Ordering::Relaxed);
+        }
+    }
+
     fn keep(&self, text: &Arc<str>, lane: Lane, alone: bool, believed: Option<Duration>) {
         let mut texts = self.texts.write().unwrap_or_else(PoisonError::into_inner);
         // Starting over is cheaper than keeping an order that nearly nobody needs: the hot texts
@@ -94,17 +128,26 @@ impl Router {
             texts.clear();
         }
         let until = believed.map(|believed| Instant::now() + believed);
-        texts.insert(Arc::clone(text), Known { lane, alone, until });
+        let known = Known {
+            lane,
+            alone,
+            briefness: AtomicU8::new(0),
+            until,
+        };
+        texts.insert(Arc::clone(text), known);
     }
 
     fn remembered(&self, text: &str) -> Option<Route> {
         let texts = self.texts.read().unwrap_or_else(PoisonError::into_inner);
         let known = texts.get(text)?;
         let stale = known.until.is_some_and(|until| until <= Instant::now());
-        (!stale).then_some(Route::Known {
-            lane: known.lane,
-            alone: known.alone,
-        })
+        let company = match known.briefness.load(Ordering::Relaxed) {
+            _ if known.alone => Company::Alone,
+            SURE => Company::Brief { sure: true },
+            BRIEF.. => Company::Brief { sure: false },
+            _ => Company::Mixed,
+        };
+        (!stale).then_some(Route::Known(known.lane, company))
     }
 
     /// Forgets everything; called when definitions may have changed.
@@ -183,7 +226,39 @@ mod tests {
     }
 
     fn known(lane: Lane, alone: bool) -> Option<Route> {
-        Some(Route::Known { lane, alone })
+        let company = if alone {
+            Company::Alone
+        } else {
+            Company::Mixed
+        };
+        Some(Route::Known(lane, company))
+    }
+
+    #[test]
+    fn a_text_is_brief_while_most_answers_are() {
+        let router = Router::default();
+        let text = "select 1";
+        router.remember(&text.into(), Lane::Read);
+        let company = || match router.remembered(text) {
+            Some(Route::Known(Lane::Read, company)) => company,
+            other => panic!("{other:?}"),
+        };
+        let note = |answers: u8, was_brief| (0..answers).for_each(|_| router.note(text, was_brief));
+        note(BRIEF - 1, true);
+        assert_eq!(company(), Company::Mixed);
+        note(1, true);
+        assert_eq!(company(), Company::Brief { sure: false });
+        note(SURE, true);
+        assert_eq!(company(), Company::Brief { sure: true });
+        note(128, false); // all that can be on one session, at once
+        assert_eq!(company(), Company::Brief { sure: false });
+        note(50, false);
+        assert_eq!(company(), Company::Mixed);
+        for number in 0..1_000 {
+            router.note(text, number % 3 == 0);
+        }
+        assert_eq!(company(), Company::Mixed);
+        router.note("select 2", true); // of which nothing is known
     }
 
     #[tokio::test(start_paused = true)]

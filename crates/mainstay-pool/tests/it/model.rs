@@ -153,6 +153,7 @@ impl Model {
         let (pool, for_place) = (self.pool.clone(), self.random.bool());
         let tag = self.random.u8(0..6);
         let request = Request::until(deadline).prefer((tag < 2).then_some(Tag(tag)));
+        let request = request.brief(self.random.bool());
         let acquiring: Acquiring = if for_place {
             Box::pin(async move { pool.acquire_place(request).await.map(Held::Place) })
         } else {

@@ -62,6 +62,52 @@ async fn active_set_is_filled_to_the_depth_before_another_connection_is_woken() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_brief_gather_on_one_connection_and_apart_from_others() {
+    let script = Script::default();
+    let pool = script.pool().limit(4).active(2).depth(3).build();
+    let mut four = Vec::new();
+    for _ in 0..4 {
+        four.push(pool.acquire(within(secs(1))).await.unwrap());
+    }
+    drop(four);
+    let brief = async |pool: &Pool<Script>| {
+        let request = Request::until(within(secs(5))).brief(true);
+        pool.acquire_place(request).await.unwrap()
+    };
+    let mut gathered = vec![brief(&pool).await, brief(&pool).await];
+    let first = gathered[0].number;
+    assert_eq!(gathered[1].number, first, "though three others are idle");
+    let other = place(&pool).await;
+    assert_ne!(
+        other.number, first,
+        "whoever may stay is spread over the active set"
+    );
+    gathered.push(brief(&pool).await);
+    assert_eq!(gathered[2].number, first, "the fullest, not the roomiest");
+    assert_eq!(
+        brief(&pool).await.number,
+        other.number,
+        "the first one is full"
+    );
+    gathered.truncate(1);
+    let second = place(&pool).await;
+    assert_eq!(
+        second.number, first,
+        "the active set is complete, and both have one user"
+    );
+    // Somebody who may stay is on either: now the brief are spread like all others.
+    let (one, two) = (brief(&pool).await, brief(&pool).await);
+    assert_ne!(one.number, two.number);
+    drop((second, gathered, one, two));
+    assert_eq!(pool.status().shared, 1);
+    gathered = vec![brief(&pool).await];
+    assert_ne!(
+        gathered[0].number, other.number,
+        "an idle one before one that may be kept"
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn cold_start_opens_the_active_set_for_many_places() {
     let script = Script::default();
     script.books().connect_default = Some(Step::Take(millis(10)));
