@@ -89,6 +89,26 @@ async fn sessions(db: &Database, text: &str, callers: usize, times: usize) -> BT
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn reads_that_are_answered_in_a_moment_gather_on_one_session() {
+    let (_database, db) = fresh().await;
+    let brief = "select pg_backend_pid()";
+    nothing_is_lost(&db).await;
+    wait_for("three callers to share one session", LONG, async || {
+        let found = sessions(&db, brief, 3, 50).await;
+        (found.len() == 1).then_some(())
+    })
+    .await
+    .unwrap();
+    // Whoever may take longer does not join them.
+    let slow = async {
+        let answer: i64 = db.fetch_one(SLEEP, (0.2,)).await.unwrap();
+        assert_eq!(answer, 7);
+    };
+    join(slow, sessions(&db, brief, 3, 50)).await;
+    nothing_is_lost(&db).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn reads_that_keep_the_server_busy_for_milliseconds_get_sessions_of_their_own() {
     let (_database, db) = fresh().await;
     let slow = "select pg_backend_pid() from pg_sleep(0.005)";
