@@ -73,7 +73,7 @@ pub fn print(title: &str, rows: &[Row]) {
         }
         let speed = row.median(|turn| turn.per_second);
         println!(
-            "| {name} | {speed:.0} | {:.2} | {:.2} | {:.2} | {:.1} | {:.1} | {} |",
+            "| {name} | {speed:.0} | {:.2} | {:.3} | {:.3} | {:.1} | {:.1} | {} |",
             speed / first,
             row.median(|turn| turn.p50),
             row.median(|turn| turn.p99),

@@ -97,6 +97,8 @@ pub enum Layout {
 pub struct Sharing {
     /// How many connections are shared before callers crowd together on them.
     pub active: usize,
+    /// How many connections are shared at the most; the others are for leases.
+    pub widest: usize,
     /// How many callers may be on one connection at once.
     pub depth: usize,
     /// A connection whose oldest caller has been on it for longer takes nobody more until everybody

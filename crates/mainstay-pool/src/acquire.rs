@@ -133,22 +133,42 @@ pub(crate) fn acquire<K: Connector, H: Hold<K>, R: FnOnce(Instant) -> Request + 
         let mut request = request(now);
         request.wanted = H::USE;
         request.task = task;
-        ask(lender, request, now).await
+        ask(lender, &request, now).await
+    }
+}
+
+/// The same for a place, for which there is no quick way.
+#[expect(
+    clippy::manual_async_fn,
+    reason = "a block keeps what it is given once"
+)]
+pub(crate) fn acquire_place<K: Connector>(
+    lender: &Arc<Lender<K>>,
+    mut request: Request,
+) -> impl Future<Output = Result<Place<K>, ErrorOf<K>>> + Send + use<'_, K> {
+    async move {
+        let now = Instant::now();
+        if !lender.has_runtime() {
+            let ledger = lender.ledger();
+            return Err(ledger.explain(now, Cause::NoRuntime, Duration::ZERO));
+        }
+        request.wanted = Use::Shared;
+        request.task = task::try_id();
+        ask(lender, &request, now).await
     }
 }
 
 /// Asks the ledger, again and again while it lends what turns out to be dead.
 async fn ask<K: Connector, H: Hold<K>>(
     lender: &Arc<Lender<K>>,
-    request: Request,
+    request: &Request,
     mut now: Instant,
 ) -> Result<H, ErrorOf<K>> {
     loop {
-        let asked =
-            poll_fn(|context| Poll::Ready(ask_once(lender, &request, now, context.waker())));
+        let asked = poll_fn(|context| Poll::Ready(ask_once(lender, request, now, context.waker())));
         match asked.await {
             Offer::Lend(grant) => {
-                let held = H::hold(lender, grant, &request, now);
+                let held = H::hold(lender, grant, request, now);
                 if held.is_fit() {
                     lender.report(|| Event::Waited(Duration::ZERO));
                     return Ok(held);
@@ -161,7 +181,7 @@ async fn ask<K: Connector, H: Hold<K>>(
                     lender,
                     ticket: Some(ticket),
                 };
-                return wait(turn, &request, now).await;
+                return wait(turn, request, now).await;
             }
             Offer::Refuse(error) => return Err(*error),
         }
@@ -175,50 +195,36 @@ fn ask_once<K: Connector>(
     waker: &Waker,
 ) -> OfferOf<K> {
     let mut ledger = lender.ledger();
-    if let Some(offer) = ledger.offer_quickly(now, request, waker) {
-        drop(ledger);
-        lender.seem_crowded(matches!(offer, Offer::Queue(_)));
-        return offer;
-    }
-    lender.visit_in(ledger, now, |ledger, now, orders| {
-        ledger.request(now, request, waker, orders)
-    })
-}
-
-/// Takes an idle connection if there is one that needs no check.
-pub(crate) fn try_acquire<K: Connector>(
-    lender: &Arc<Lender<K>>,
-    request: &Request,
-) -> Option<Lease<K>> {
-    loop {
-        let now = Instant::now();
-        let grant = lender.visit_at(now, |ledger, now, orders| {
-            ledger.lend_idle(now, request, orders)
-        })?;
-        let lease = Lease::hold(lender, grant, request, now);
-        if lease.is_fit() {
-            return Some(lease);
+    let offer = match ledger.offer_quickly(now, request, waker) {
+        Some(offer) => {
+            drop(ledger);
+            offer
         }
-        lease.reject();
-    }
+        None => lender.visit_in(ledger, now, |ledger, now, orders| {
+            ledger.request(now, request, waker, orders)
+        }),
+    };
+    lender.seem_crowded(matches!(offer, Offer::Queue(_)));
+    offer
 }
 
-/// Takes a place where there is one and nobody is before the caller.
-pub(crate) fn try_acquire_place<K: Connector>(
+/// Takes what can be had at once: an idle connection that needs no check, or a place on a shared one.
+pub(crate) fn try_acquire<K: Connector, H: Hold<K>>(
     lender: &Arc<Lender<K>>,
     request: &Request,
-) -> Option<Place<K>> {
+) -> Option<H> {
     loop {
         let now = Instant::now();
-        let grant = lender.visit_at(now, |ledger, now, orders| {
-            ledger.take_place(now, request, orders)
+        let grant = lender.visit_at(now, |ledger, now, orders| match H::USE {
+            Use::Exclusive => ledger.lend_idle(now, request, orders),
+            Use::Shared => ledger.take_place(now, request, orders),
         })?;
-        let place = Place::hold(lender, grant, request, now);
-        if place.is_fit() {
+        let held = H::hold(lender, grant, request, now);
+        if held.is_fit() {
             lender.report(|| Event::Waited(Duration::ZERO));
-            return Some(place);
+            return Some(held);
         }
-        place.reject();
+        held.reject();
     }
 }
 
@@ -248,6 +254,7 @@ async fn wait<K: Connector, H: Hold<K>>(
     let cause = match answer.or_else(|()| turn.time_out(waited)) {
         Ok(Answer::Lent(grant, at)) => return Ok(accept(lender, grant, request, begun, at)),
         Ok(Answer::Refused(error)) => Cause::Refused(error),
+        Ok(Answer::TurnedAway(error)) => Cause::TurnedAway(error),
         Ok(Answer::Closed) => Cause::Closed,
         Ok(Answer::Shed(reason)) => Cause::Shed(reason),
         Err(error) => {
@@ -302,7 +309,7 @@ impl<K: Connector> Turn<'_, K> {
                 return Ok(answer);
             }
             // Whoever was behind it may fit where it did not.
-            ledger.seat_waiters(now, orders);
+            ledger.serve_places(now, orders);
             ledger.totals.timeouts += 1;
             Err(ledger.explain(now, ledger.cause_of_timeout(), waited))
         })

@@ -102,6 +102,13 @@ impl<K: Connector> Builder<K> {
         self
     }
 
+    /// The most connections that are shared at once, those that drain not counted (default: all, at least
+    /// 1). Who finds them full waits for a place, and the other connections are for leases.
+    pub fn widest(mut self, connections: usize) -> Self {
+        self.settings.widest = connections;
+        self
+    }
+
     /// A shared connection whose oldest place is older than this takes nobody more until everybody
     /// has left (default 100 ms).
     pub fn late_after(mut self, age: Duration) -> Self {

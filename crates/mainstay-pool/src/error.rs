@@ -36,6 +36,9 @@ pub enum Cause<E> {
     Silent,
     /// Connecting was refused for good (credentials, configuration).
     Refused(E),
+    /// All who waited were refused, with this error
+    /// ([`Pool::refuse_waiters`](crate::Pool::refuse_waiters)).
+    TurnedAway(E),
     /// The pool is closed.
     Closed,
     /// The deadline passed while the pool was paused.
@@ -68,6 +71,7 @@ impl<E> AcquireError<E> {
                 "check that the server runs and can be reached from here"
             }
             Cause::Refused(_) => "check user, password and configuration",
+            Cause::TurnedAway(_) => "come back when that is over",
             Cause::Closed => "the pool was closed; open another one",
             Cause::Paused => "resume the pool",
             Cause::Shed(_) | Cause::Overflow => "offer less load or raise the limit",
@@ -83,6 +87,7 @@ impl<E> fmt::Display for AcquireError<E> {
             Cause::Unreachable(_) => "no connection could be opened",
             Cause::Silent => "attempts to connect got no answer",
             Cause::Refused(_) => "connecting was refused",
+            Cause::TurnedAway(_) => "all who waited were refused",
             Cause::Closed => "the pool is closed",
             Cause::Paused => "the pool is paused",
             Cause::Shed(ShedReason::Slack) => "too little time left to be served",
@@ -104,7 +109,9 @@ impl<E> fmt::Display for AcquireError<E> {
 impl<E: Error + 'static> Error for AcquireError<E> {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match &self.cause {
-            Cause::Unreachable(error) | Cause::Refused(error) => Some(error),
+            Cause::Unreachable(error) | Cause::Refused(error) | Cause::TurnedAway(error) => {
+                Some(error)
+            }
             _ => None,
         }
     }

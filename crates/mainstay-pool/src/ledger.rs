@@ -2,8 +2,8 @@
 //! closed) is one state machine without clock, lock, task or socket. `now` comes in, orders go out.
 //! It can be tested a million times a second, and there is exactly one place to look for a rule.
 //!
-//! The law that holds after every call while the pool lends: if somebody waits, then no idle
-//! connection could be lent as it is, and either as many connections are arriving (being opened or
+//! The law that holds after every call while the pool lends: if somebody waits (for a place: while fewer
+//! connections are shared than may be), then no idle connection could be lent as it is, and either as many connections are arriving (being opened or
 //! checked) as would serve all who wait, or no more can be brought under way. Opening and checking belong to
 //! tasks, never to a caller: whatever arrives goes to the oldest waiter.
 
@@ -131,7 +131,11 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
         }
         self.warn_of_nesting(request, orders);
         let ticket = self.waiters.join(now, *request, waker);
-        if !self.slots.all_lent(self.settings.limit) {
+        let changes_nothing = match request.wanted {
+            Use::Exclusive => self.slots.all_lent(self.settings.limit),
+            Use::Shared => self.is_full_of_places(now),
+        };
+        if !changes_nothing {
             self.settle(now, orders);
         }
         if let Some(shedder) = &mut self.shedder {
@@ -152,7 +156,7 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
         request: &Request,
         orders: &mut Orders<C>,
     ) -> Option<Grant<C>> {
-        if self.closed || self.paused || self.waiters.waiting() > 0 {
+        if self.closed || self.paused || self.whose_turn().is_some() {
             return None;
         }
         let height = self.choose(now, request.prefer, orders)?;
@@ -170,7 +174,7 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
     pub(crate) fn leave(&mut self, now: Instant, ticket: &Ticket<C, E>, orders: &mut Orders<C>) {
         let Some(Answer::Lent(grant, _)) = self.waiters.leave(ticket) else {
             // Whoever was behind it may fit where it did not.
-            self.seat_waiters(now, orders);
+            self.serve_places(now, orders);
             return;
         };
         self.totals.acquired -= 1;
@@ -492,11 +496,10 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
             return;
         }
         self.seat_waiters(now, orders);
-        while !self.paused && self.waiters.waiting() > 0 {
-            let prefer = self
-                .waiters
-                .oldest()
-                .and_then(|key| self.waiters.request(key).prefer);
+        while !self.paused
+            && let Some(key) = self.whose_turn()
+        {
+            let prefer = self.waiters.request(key).prefer;
             let Some(height) = self.choose(now, prefer, orders) else {
                 break;
             };
@@ -571,10 +574,17 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
     #[inline]
     fn next_waiter(&mut self, now: Instant, orders: &mut Orders<C>) -> Option<Key> {
         self.shed(now, true, orders);
-        if self.waiters.waiting() == 0 {
-            return None;
+        self.whose_turn()
+    }
+
+    /// Who is next for a connection that nobody uses: those who wait for a place are not while as many
+    /// connections are shared as may be.
+    fn whose_turn(&self) -> Option<Key> {
+        if self.waiters.waiting_for(Use::Shared) == 0 || self.may_share_another() {
+            self.waiters.oldest()
+        } else {
+            self.waiters.oldest_for(Use::Exclusive)
         }
-        self.waiters.oldest()
     }
 
     /// Makes sure that the upkeep looks again within this time from now. An alarm that was early

@@ -71,7 +71,7 @@ impl<K: Connector> Place<K> {
             if alone {
                 slot.tag = tag;
                 self.tag.store(tag.0, Ordering::Relaxed);
-                ledger.seat_waiters(now, orders);
+                ledger.serve_places(now, orders);
             }
             alone
         })

@@ -112,7 +112,7 @@ impl<K: Connector> Pool<K> {
         &self,
         request: Request,
     ) -> impl Future<Output = Result<Place<K>, AcquireError<K::Error>>> + Send + use<'_, K> {
-        acquire::acquire(&self.lender, request.caller(), move |_| request)
+        acquire::acquire_place(&self.lender, request)
     }
 
     /// Takes an idle connection that needs no check, if there is one and nobody waits.
@@ -126,11 +126,21 @@ impl<K: Connector> Pool<K> {
     }
 
     /// Takes a place on a shared connection, or on an idle one that needs no check, if there is one and
-    /// nobody waits. Worth trying before [`acquire_place`](Self::acquire_place) where the future that waits
+    /// nobody waits; takes none where whoever asked last had to wait. Worth trying before [`acquire_place`](Self::acquire_place) where the future that waits
     /// is large: it need not exist for those who need not wait. The deadline of the request says nothing here.
     #[must_use]
     pub fn try_acquire_place(&self, request: &Request) -> Option<Place<K>> {
-        acquire::try_acquire_place(&self.lender, request)
+        if self.lender.seems_crowded() {
+            return None;
+        }
+        acquire::try_acquire(&self.lender, request)
+    }
+
+    /// Refuses all who wait now with [`Cause::TurnedAway`](crate::Cause::TurnedAway), as when it is known that
+    /// there is nothing to wait for. Who comes later is not concerned.
+    pub fn refuse_waiters(&self, error: &K::Error) {
+        self.lender
+            .visit(|ledger, _, orders| ledger.turn_away(error, orders));
     }
 
     /// The pool at this instant; the counts agree with each other.

@@ -34,6 +34,7 @@ pub(crate) struct Settings {
     pub(crate) longest_rest: Option<Duration>,
     pub(crate) depth: usize,
     pub(crate) active: usize,
+    pub(crate) widest: usize,
     pub(crate) late_after: Duration,
     pub(crate) clean_timeout: Duration,
     pub(crate) close_timeout: Duration,
@@ -95,6 +96,8 @@ impl Default for Settings {
             // Fewer connections mean more requests in one system call; one for each core keeps all
             // of them busy, and one more bridges the moment in which one drains.
             active: std::thread::available_parallelism().map_or(2, usize::from) + 1,
+            // A pool knows nothing of who else may need connections.
+            widest: usize::MAX,
             // Several times what the last one on a full connection ordinarily waits.
             late_after: Duration::from_millis(100),
             clean_timeout: Duration::from_secs(5),
@@ -124,7 +127,8 @@ impl Settings {
             (Some(idle), Some(silent)) => Some(idle.min(silent)),
             (idle, silent) => idle.or(silent),
         };
-        (self.depth, self.active) = (self.depth.max(1), self.active.max(1));
+        (self.depth, self.widest) = (self.depth.max(1), self.widest.max(1));
+        self.active = self.active.clamp(1, self.widest);
         // A lifetime below a second would do nothing but connect.
         self.max_lifetime = self
             .max_lifetime

@@ -56,7 +56,10 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
             }
             return self.sit_down(now, index, request);
         }
-        if may_wake && let Some(index) = self.wake_idle(now, request, orders) {
+        if may_wake
+            && self.may_share_another()
+            && let Some(index) = self.wake_idle(now, request, orders)
+        {
             return self.sit_down(now, index, request);
         }
         None
@@ -95,8 +98,17 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
             return connection;
         }
         self.end_seat(now, left, orders);
-        self.seat_waiters(now, orders);
+        self.serve_places(now, orders);
         None
+    }
+
+    /// Serves those who wait for a place after something has changed on a shared connection: it may have room
+    /// now, or drain, and then another one may be shared.
+    pub(crate) fn serve_places(&mut self, now: Instant, orders: &mut Orders<C>) {
+        self.seat_waiters(now, orders);
+        if self.waiters.waiting_for(Use::Shared) > 0 && self.may_share_another() {
+            self.settle(now, orders);
+        }
     }
 
     fn end_seat(&mut self, now: Instant, seat: Seat, orders: &mut Orders<C>) {
@@ -177,7 +189,28 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
             return leases;
         }
         let room = active.saturating_sub(self.slots.count(Phase::Shared));
-        leases + places.div_ceil(self.settings.depth).max(places.min(room))
+        let sessions = places.div_ceil(self.settings.depth).max(places.min(room));
+        leases + sessions.min(self.settings.widest.saturating_sub(self.open_shared()))
+    }
+
+    /// Whether one more connection may be shared.
+    pub(crate) fn may_share_another(&self) -> bool {
+        self.settings.widest > self.slots.count(Phase::Shared)
+            || self.settings.widest > self.open_shared()
+    }
+
+    /// Whether one more who waits for a place has nothing to hope for but that somebody leaves: nobody has
+    /// waited for so long that a shared connection may be late.
+    pub(crate) fn is_full_of_places(&self, now: Instant) -> bool {
+        let oldest = self.waiters.oldest_since();
+        let may_be_late = |since| now.saturating_duration_since(since) > self.settings.late_after;
+        !self.may_share_another() && !oldest.is_some_and(may_be_late)
+    }
+
+    /// Shared connections that do not drain.
+    fn open_shared(&self) -> usize {
+        let shared = self.slots.shared();
+        shared.filter(|(_, slot)| !slot.draining).count()
     }
 
     /// Which shared connections take one more. Lets those drain that are late.
@@ -188,18 +221,17 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
             oldest.is_some_and(|since| now.saturating_duration_since(since) > late)
         };
         let fits = |slot: &Slot<C>| {
-            !slot.draining
-                && slot.seats.len() < self.settings.depth
+            slot.seats.len() < self.settings.depth
                 && request.prefer.is_none_or(|tag| tag == slot.tag)
         };
         let (mut found_late, mut open) = (None, Open::default());
         let (mut fewest, mut most) = (usize::MAX, 0);
-        for (index, slot) in self.slots.shared().filter(|(_, slot)| fits(slot)) {
+        for (index, slot) in self.slots.shared().filter(|(_, slot)| !slot.draining) {
             if is_late(slot) {
                 found_late = Some(index);
                 continue;
             }
-            if self.unfit(now, index).is_some() {
+            if !fits(slot) || self.unfit(now, index).is_some() {
                 continue;
             }
             let users = slot.seats.len();

@@ -145,6 +145,8 @@ pub(crate) enum Answer<C, E> {
     Lent(Grant<C>, Instant),
     /// Connecting was refused for good.
     Refused(E),
+    /// All who waited were refused.
+    TurnedAway(E),
     /// The pool was closed.
     Closed,
     /// You could not be served in time.

@@ -283,12 +283,14 @@ impl Backend for Sqlite {
         Some(match lane {
             Lane::Read => Sharing {
                 active: readers,
+                widest: readers,
                 depth: read_lane::READS_WAITING,
                 late_after: read_lane::READ_MAX,
                 brief: None,
             },
             Lane::Write => Sharing {
                 active: 1,
+                widest: 1,
                 depth: queue::WRITERS_MAX,
                 late_after: NEVER_LATE,
                 brief: None,

@@ -3,6 +3,7 @@
 //! Every call of a backend is framed the same way: the backend's own deadline is a little earlier
 //! than the caller's, and when the caller's ends all the same, the lane says what may have happened.
 
+use futures_util::FutureExt;
 use mainstay_core::backend::{Call, Lane};
 use mainstay_core::error::Report;
 use mainstay_core::{Class, Deadline, Error, Evidence, Kind, Result};
@@ -29,14 +30,13 @@ pub(crate) fn frame(lane: Lane, deadline: Deadline, now: Instant) -> Call {
 /// # Cancel safety
 ///
 /// As the future that is waited for.
-pub(crate) async fn answer_by<T>(
+pub(crate) fn answer_by<T>(
     deadline: Deadline,
     lane: Lane,
     answer: impl Future<Output = Result<T>>,
-) -> Result<T> {
-    timeout_at(deadline.instant(), answer)
-        .await
-        .unwrap_or_else(|_| Err(too_late(lane)))
+) -> impl Future<Output = Result<T>> {
+    let answer = timeout_at(deadline.instant(), answer);
+    answer.map(move |answer| answer.unwrap_or_else(|_| Err(too_late(lane))))
 }
 
 /// What is known when the deadline ends while a statement runs: a read has done nothing, a write may

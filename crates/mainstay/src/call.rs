@@ -5,11 +5,11 @@
 
 use crate::database::Database;
 use crate::lease::Lease;
-use crate::one_shot;
+use crate::one_shot::OneShot;
 use crate::tx::Tx;
 use mainstay_core::backend::{BoxFuture, Reply, Want};
 use mainstay_core::error::Report;
-use mainstay_core::{Deadline, IntoParams, Kind, Params, Result, Row};
+use mainstay_core::{Deadline, IntoParams, Kind, Params, Result, Row, Statement};
 use serde::de::DeserializeOwned;
 use std::future::IntoFuture;
 use std::marker::PhantomData;
@@ -198,8 +198,14 @@ impl<'a, O: Outcome + 'a> IntoFuture for Call<'a, O> {
             };
             let reply = match place {
                 Place::Database(db) => {
-                    let deadline = options.deadline(db);
-                    one_shot::run(engine, text, params, O::WANT, options, deadline).await?
+                    let shot = OneShot {
+                        engine,
+                        statement: Statement::new(text, params)?,
+                        want: O::WANT,
+                        options,
+                        deadline: options.deadline(db),
+                    };
+                    shot.run().await?
                 }
                 Place::Tx(tx) => tx.run(text, params, O::WANT, options.timeout).await?,
                 Place::Lease(lease) => lease.run(text, params, O::WANT, options.timeout).await?,

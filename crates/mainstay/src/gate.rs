@@ -30,7 +30,8 @@ pub(crate) struct Gate {
     engine: Weak<Engine>,
     /// `None` for an embedded database, which cannot be away; contention is not an outage.
     rules: Option<Mutex<Rules>>,
-    /// Whether somebody may have to be refused. Wakes those who wait; they ask for the reason.
+    /// Whether somebody may have to be refused. Wakes those who are connecting; those who wait for a connection
+    /// are told by their pool.
     shut: watch::Sender<bool>,
 }
 
@@ -130,6 +131,13 @@ impl Gate {
         *self.shut.borrow()
     }
 
+    /// The refusal of one who waits, if calls are refused.
+    pub(crate) fn refusal_if_shut(&self) -> Option<Error> {
+        self.is_shut()
+            .then(|| self.standing(Instant::now()))
+            .flatten()
+    }
+
     /// Waits until calls are refused, and answers the refusal.
     ///
     /// # Cancel safety
@@ -138,8 +146,8 @@ impl Gate {
     pub(crate) async fn opened(&self) -> Error {
         let mut shut = self.shut.subscribe();
         loop {
-            let is_shut = *shut.borrow_and_update();
-            if is_shut && let Some(refusal) = self.standing(Instant::now()) {
+            shut.mark_unchanged();
+            if let Some(refusal) = self.refusal_if_shut() {
                 return refusal;
             }
             if shut.changed().await.is_err() {
@@ -252,7 +260,12 @@ impl Gate {
             .shut
             .send_if_modified(|shut| std::mem::replace(shut, is_shut) != is_shut);
         match refusal {
-            Some(cause) if changed => tracing::warn!(%cause, "calls are refused"),
+            Some(cause) if changed => {
+                tracing::warn!(%cause, "calls are refused");
+                if let Some(engine) = self.engine.upgrade() {
+                    engine.lanes.refuse_waiters(&cause);
+                }
+            }
             None if changed => tracing::info!("calls pass again"),
             _ => {}
         }

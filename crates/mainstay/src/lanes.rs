@@ -10,9 +10,12 @@ use mainstay_core::error::Report;
 use mainstay_core::{Class, Config, Deadline, Error, Evidence, Kind, Result};
 use mainstay_pool::{AcquireError, Cause, Observer, Pool, Request, Shedding};
 use mainstay_resilience::Backoff;
+use std::future::poll_fn;
 use std::ops::Deref;
 use std::panic::Location;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -112,6 +115,7 @@ impl Lanes {
             if let Some(sharing) = sharing[usize::from(lane == Some(Lane::Write))] {
                 builder = builder
                     .active(sharing.active)
+                    .widest(sharing.widest)
                     .depth(sharing.depth)
                     .late_after(sharing.late_after);
             }
@@ -198,6 +202,13 @@ impl Lanes {
         self.connectors.iter().any(|connector| connector.has_live())
     }
 
+    /// Refuses all who wait for a connection.
+    pub(crate) fn refuse_waiters(&self, refusal: &Error) {
+        for (_, pool) in self.pools() {
+            pool.refuse_waiters(refusal);
+        }
+    }
+
     /// What stood in the way of connecting is gone.
     pub(crate) fn forget_failure(&self) {
         for (_, pool) in self.pools() {
@@ -250,12 +261,8 @@ impl Lanes {
         gate: &Gate,
         site: &'static Location<'static>,
     ) -> Result<PoolLease> {
-        let pool = self.pool(pool);
-        let lease = tokio::select! {
-            biased;
-            lease = pool.acquire_with(self.request(lane, deadline, site)) => lease.map_err(|error| explain(&error))?,
-            refusal = gate.opened() => return Err(refusal),
-        };
+        let request = self.request(lane, deadline, site);
+        let lease = unless_shut(gate, self.pool(pool).acquire_with(request)).await?;
         lease.on_lent(site);
         Ok(lease)
     }
@@ -272,7 +279,7 @@ impl Lanes {
         let request = Request::until(deadline.instant())
             .prefer(connector::tag(lane))
             .site(site)
-            .brief(matches!(company, Company::Brief { .. }));
+            .brief(company.is_brief());
         let place = self.pool(lane).try_acquire_place(&request)?;
         place.on_lent(site);
         Some(Hold::Place(place))
@@ -293,17 +300,15 @@ impl Lanes {
         site: &'static Location<'static>,
     ) -> Result<Hold> {
         if self.sharing(lane).is_none() {
-            let lease = self.acquire(lane, deadline, gate, site).await?;
+            // Boxed: those who wait for a place are the many.
+            let lease = Box::pin(self.acquire(lane, deadline, gate, site)).await?;
             return Ok(Hold::Lease(lease));
         }
-        let pool = self.pool(lane);
         let request = self.request(lane, deadline, site);
-        let request = request.brief(matches!(company, Company::Brief { .. }));
-        let place = tokio::select! {
-            biased;
-            place = pool.acquire_place(request) => place.map_err(|error| explain(&error))?,
-            refusal = gate.opened() => return Err(refusal),
-        };
+        let waiting = self
+            .pool(lane)
+            .acquire_place(request.brief(company.is_brief()));
+        let place = unless_shut(gate, waiting).await?;
         place.on_lent(site);
         Ok(Hold::Place(place))
     }
@@ -317,6 +322,27 @@ impl Lanes {
             .prefer(connector::tag(lane))
             .site(site)
     }
+}
+
+/// Waits for a connection unless the gate is shut. Whoever shuts it says so first and refuses those who wait
+/// then; so it is asked once, by those who have joined the queue.
+async fn unless_shut<T>(
+    gate: &Gate,
+    waiting: impl Future<Output = Result<T, AcquireError<Error>>>,
+) -> Result<T> {
+    let (mut waiting, mut has_joined) = (pin!(waiting), false);
+    poll_fn(|context| {
+        if let Poll::Ready(answer) = waiting.as_mut().poll(context) {
+            return Poll::Ready(answer.map_err(|error| explain(&error)));
+        }
+        let refusal = if std::mem::replace(&mut has_joined, true) {
+            None
+        } else {
+            gate.refusal_if_shut()
+        };
+        refusal.map_or(Poll::Pending, |refusal| Poll::Ready(Err(refusal)))
+    })
+    .await
 }
 
 /// The pool's own rule with another target.
@@ -372,6 +398,8 @@ pub(crate) fn explain(error: &AcquireError<Error>) -> Error {
                 .message(message)
                 .class(Class::NotSent)
         }
+        // Said as it would have been before the wait.
+        Cause::TurnedAway(refusal) => return refusal.clone(),
         cause => {
             let kind = match cause {
                 Cause::Silent => Kind::Unreachable,

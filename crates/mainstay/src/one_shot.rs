@@ -10,7 +10,7 @@ use crate::lanes::{Hold, PoolLease};
 use crate::metrics;
 use crate::router::{Company, Route};
 use mainstay_core::backend::{Burden, Lane, Reply, Want};
-use mainstay_core::{Deadline, Error, Params, Result, Statement};
+use mainstay_core::{Deadline, Error, Result, Statement};
 use mainstay_resilience::Work;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,37 +21,192 @@ use tracing::Instrument;
 /// whom it shares one.
 const SLOW: Duration = Duration::from_millis(50);
 
-/// Runs one statement to its end: repeats it where that is allowed, never past the deadline.
-///
-/// # Cancel safety
-///
-/// As [`Call`](crate::Call).
-pub(crate) async fn run(
-    engine: &Arc<Engine>,
-    text: &str,
-    params: Params,
-    want: Want,
-    options: CallOptions,
-    deadline: Deadline,
-) -> Result<Reply> {
-    let started = Instant::now();
-    let statement = Statement::new(text, params)?;
-    let span = metrics::span(engine, &statement);
-    let attempts = async {
-        let mut attempts = Attempts::new(&engine.retrier, deadline);
-        loop {
-            match attempt(engine, &statement, want, options, deadline).await {
-                Ok(reply) => {
-                    attempts.succeeded();
-                    break Ok(reply);
+/// One statement, and what its caller asks of it. All that is done about it borrows from here: what a
+/// future is given by value it keeps twice.
+pub(crate) struct OneShot<'a> {
+    pub(crate) engine: &'a Arc<Engine>,
+    pub(crate) statement: Statement,
+    pub(crate) want: Want,
+    pub(crate) options: CallOptions,
+    pub(crate) deadline: Deadline,
+}
+
+impl<'a> OneShot<'a> {
+    /// Runs the statement to its end: repeats it where that is allowed, never past the deadline.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Call`](crate::Call).
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "a block keeps what it is given once"
+    )]
+    pub(crate) fn run(self) -> impl Future<Output = Result<Reply>> + Send + use<'a> {
+        async move {
+            let started = Instant::now();
+            let span = metrics::span(self.engine, &self.statement);
+            let attempts = async {
+                let mut attempts = Attempts::new(&self.engine.retrier, self.deadline);
+                loop {
+                    match self.attempt().await {
+                        Ok(reply) => {
+                            attempts.succeeded();
+                            break Ok(reply);
+                        }
+                        Err(setback) => attempts.after(setback).await?,
+                    }
                 }
-                Err(setback) => attempts.after(setback).await?,
+            };
+            let result = attempts.instrument(span).await;
+            let took = started.elapsed();
+            metrics::operation(self.engine, &self.statement, took, result.as_ref().err());
+            result
+        }
+    }
+
+    async fn attempt(&self) -> Result<Reply, Setback> {
+        let seat = self.seat().await?;
+        let lane = seat.lane;
+        let outcome = self.send(&seat).await;
+        drop(seat);
+        match outcome {
+            Ok(reply) => {
+                if let Some(burden) = reply.burden {
+                    let text = self.statement.text();
+                    self.engine.router.remember_alone(text, burden);
+                }
+                Ok(reply)
+            }
+            // Rare, and what a caller keeps while it waits is as large as its largest branch.
+            Err(error) => Box::pin(self.elsewhere(lane, error)).await,
+        }
+    }
+
+    /// Runs a statement again that turned out to belong on another lane, or on a connection of its own;
+    /// any other error is the attempt's.
+    async fn elsewhere(&self, lane: Lane, error: Error) -> Result<Reply, Setback> {
+        let failed = |lane| move |error| Setback::Failed(error, work(lane, self.options));
+        let (router, text) = (&self.engine.router, self.statement.text());
+        if error.is_refused_by_read_lane() {
+            router.remember(text, Lane::Write);
+            let seat = self.sit(Lane::Write, Company::Mixed).await?;
+            self.send(&seat).await.map_err(failed(Lane::Write))
+        } else if let Some(burden) = error.burden() {
+            let admitted = self.engine.admit(lane, self.deadline, self.options.site);
+            let seat = Seat::alone(admitted.await?, lane);
+            let started = Instant::now();
+            let outcome = self.send(&seat).await;
+            // What is quick alone was not to blame: the server was slow with everything.
+            if burden == Burden::Large || started.elapsed() >= SLOW {
+                router.remember_alone(text, burden);
+            }
+            outcome.map_err(failed(lane))
+        } else {
+            Err(failed(lane)(error))
+        }
+    }
+
+    /// What the statement runs on, on the lane where it belongs as far as is known before it is sent.
+    async fn seat(&self) -> Result<Seat, Setback> {
+        match self.target()? {
+            Target::Place(lane, company) => self.sit(lane, company).await,
+            Target::Lease(_) | Target::Ask => {
+                let (lease, lane) = Box::pin(self.lend()).await?;
+                Ok(Seat::alone(lease, lane))
             }
         }
-    };
-    let result = attempts.instrument(span).await;
-    metrics::operation(engine, &statement, started.elapsed(), result.as_ref().err());
-    result
+    }
+
+    async fn sit(&self, lane: Lane, company: Company) -> Result<Seat, Setback> {
+        let (deadline, site) = (self.deadline, self.options.site);
+        let hold = self.engine.seat(lane, company, deadline, site).await?;
+        Ok(Seat {
+            hold,
+            lane,
+            company,
+        })
+    }
+
+    /// A lease of the lane on which the statement belongs, as far as is known before it is sent.
+    pub(crate) async fn lend(&self) -> Result<(PoolLease, Lane), Setback> {
+        let admit = |lane| self.engine.admit(lane, self.deadline, self.options.site);
+        match self.target()? {
+            Target::Place(lane, _) | Target::Lease(lane) => Ok((admit(lane).await?, lane)),
+            Target::Ask => {
+                let lease = admit(Lane::Read).await?;
+                // A crowd that comes with a new text waits for leases; by now somebody else has asked.
+                let lane = match self.target()? {
+                    Target::Place(lane, _) | Target::Lease(lane) => lane,
+                    Target::Ask => {
+                        let lane = self.ask(&lease).await?;
+                        self.engine.router.remember(self.statement.text(), lane);
+                        lane
+                    }
+                };
+                if lane == Lane::Read {
+                    return Ok((lease, lane));
+                }
+                // Given back before another one is waited for.
+                drop(lease);
+                Ok((admit(lane).await?, lane))
+            }
+        }
+    }
+
+    fn target(&self) -> Result<Target, Setback> {
+        let route = self
+            .engine
+            .router
+            .route(&*self.engine.backend, self.statement.text())
+            .map_err(Setback::NotServed)?;
+        Ok(match route {
+            _ if self.options.write => Target::Place(Lane::Write, Company::Mixed),
+            Route::Known(lane, Company::Alone) => Target::Lease(lane),
+            Route::Known(lane, company) => Target::Place(lane, company),
+            Route::Ask => Target::Ask,
+        })
+    }
+
+    /// Asks the database where a text belongs.
+    async fn ask(&self, lease: &PoolLease) -> Result<Lane, Setback> {
+        let (started, text) = (Instant::now(), self.statement.text());
+        let asked = self.engine.backend.route(&***lease, text, self.deadline);
+        answer_by(self.deadline, Lane::Read, asked)
+            .await
+            .map_err(|error| {
+                let took = started.elapsed();
+                self.engine.witness(text, took, Some(&error));
+                Setback::Failed(error, Work::Read)
+            })
+    }
+
+    async fn send(&self, seat: &Seat) -> Result<Reply> {
+        let (hold, lane) = (&seat.hold, seat.lane);
+        let started = Instant::now();
+        let call = frame(lane, self.deadline, started);
+        let before = hold.lane();
+        let running = if hold.is_shared() {
+            hold.run_shared(&self.statement, self.want, call)
+        } else {
+            hold.run(&self.statement, self.want, call)
+        };
+        let result = answer_by(self.deadline, lane, running).await;
+        hold.settle(before, lane);
+        let took = started.elapsed();
+        let (engine, text) = (self.engine, self.statement.text());
+        engine.witness(text, took, result.as_ref().err());
+        if let Some(limit) = engine.lanes.brief(lane)
+            && hold.is_shared()
+            && result.is_ok()
+        {
+            let was_brief = took < limit;
+            // Nothing new, as a rule.
+            if !was_brief || seat.company != (Company::Brief { sure: true }) {
+                engine.router.note(text, was_brief);
+            }
+        }
+        result
+    }
 }
 
 /// What it means to do a statement of this lane again.
@@ -60,66 +215,6 @@ pub(crate) fn work(lane: Lane, options: CallOptions) -> Work {
         Lane::Read => Work::Read,
         Lane::Write if options.idempotent => Work::IdempotentWrite,
         Lane::Write => Work::Write,
-    }
-}
-
-async fn attempt(
-    engine: &Arc<Engine>,
-    statement: &Statement,
-    want: Want,
-    options: CallOptions,
-    deadline: Deadline,
-) -> Result<Reply, Setback> {
-    let seat = seat(engine, statement, options, deadline).await?;
-    let lane = seat.lane;
-    let outcome = send(engine, &seat, statement, want, deadline).await;
-    drop(seat);
-    match outcome {
-        Ok(reply) => {
-            if let Some(burden) = reply.burden {
-                engine.router.remember_alone(statement.text(), burden);
-            }
-            Ok(reply)
-        }
-        // Rare, and what a caller keeps while it waits is as large as its largest branch.
-        Err(error) => {
-            Box::pin(elsewhere(
-                engine, statement, want, options, deadline, lane, error,
-            ))
-            .await
-        }
-    }
-}
-
-/// Runs a statement again that turned out to belong on another lane, or on a connection of its own; any
-/// other error is the attempt's.
-async fn elsewhere(
-    engine: &Arc<Engine>,
-    statement: &Statement,
-    want: Want,
-    options: CallOptions,
-    deadline: Deadline,
-    lane: Lane,
-    error: Error,
-) -> Result<Reply, Setback> {
-    let failed = |lane| move |error| Setback::Failed(error, work(lane, options));
-    if error.is_refused_by_read_lane() {
-        engine.router.remember(statement.text(), Lane::Write);
-        let seat = sit(engine, Lane::Write, Company::Mixed, options, deadline).await?;
-        send(engine, &seat, statement, want, deadline)
-            .await
-            .map_err(failed(Lane::Write))
-    } else if let Some(burden) = error.burden() {
-        let seat = Seat::alone(engine.admit(lane, deadline, options.site).await?, lane);
-        let started = Instant::now();
-        let outcome = send(engine, &seat, statement, want, deadline).await;
-        // What is quick alone was not to blame: the server was slow with everything.
-        if burden == Burden::Large || started.elapsed() >= SLOW {
-            engine.router.remember_alone(statement.text(), burden);
-        }
-        outcome.map_err(failed(lane))
-    } else {
-        Err(failed(lane)(error))
     }
 }
 
@@ -140,71 +235,6 @@ impl Seat {
     }
 }
 
-/// What the statement runs on, on the lane where it belongs as far as is known before it is sent.
-async fn seat(
-    engine: &Arc<Engine>,
-    statement: &Statement,
-    options: CallOptions,
-    deadline: Deadline,
-) -> Result<Seat, Setback> {
-    match target(engine, statement, options)? {
-        Target::Place(lane, company) => sit(engine, lane, company, options, deadline).await,
-        Target::Lease(_) | Target::Ask => {
-            let lending = Box::pin(lend(engine, statement, options, deadline));
-            let (lease, lane) = lending.await?;
-            Ok(Seat::alone(lease, lane))
-        }
-    }
-}
-
-async fn sit(
-    engine: &Arc<Engine>,
-    lane: Lane,
-    company: Company,
-    options: CallOptions,
-    deadline: Deadline,
-) -> Result<Seat, Setback> {
-    let hold = engine.seat(lane, company, deadline, options.site).await?;
-    Ok(Seat {
-        hold,
-        lane,
-        company,
-    })
-}
-
-/// A lease of the lane on which the statement belongs, as far as is known before it is sent.
-pub(crate) async fn lend(
-    engine: &Arc<Engine>,
-    statement: &Statement,
-    options: CallOptions,
-    deadline: Deadline,
-) -> Result<(PoolLease, Lane), Setback> {
-    match target(engine, statement, options)? {
-        Target::Place(lane, _) | Target::Lease(lane) => {
-            Ok((engine.admit(lane, deadline, options.site).await?, lane))
-        }
-        Target::Ask => {
-            let lease = engine.admit(Lane::Read, deadline, options.site).await?;
-            let text = statement.text();
-            // A crowd that comes with a new text waits for leases; by now somebody else has asked.
-            let lane = match target(engine, statement, options)? {
-                Target::Place(lane, _) | Target::Lease(lane) => lane,
-                Target::Ask => {
-                    let lane = ask(engine, &lease, text, deadline).await?;
-                    engine.router.remember(text, lane);
-                    lane
-                }
-            };
-            if lane == Lane::Read {
-                return Ok((lease, lane));
-            }
-            // Given back before another one is waited for.
-            drop(lease);
-            Ok((engine.admit(lane, deadline, options.site).await?, lane))
-        }
-    }
-}
-
 /// What a statement is to be run on.
 enum Target {
     /// A place, where the lane has such.
@@ -213,67 +243,4 @@ enum Target {
     Lease(Lane),
     /// One of its own, on which the database is asked about the lane first.
     Ask,
-}
-
-fn target(engine: &Engine, statement: &Statement, options: CallOptions) -> Result<Target, Setback> {
-    let route = engine
-        .router
-        .route(&*engine.backend, statement.text())
-        .map_err(Setback::NotServed)?;
-    Ok(match route {
-        _ if options.write => Target::Place(Lane::Write, Company::Mixed),
-        Route::Known(lane, Company::Alone) => Target::Lease(lane),
-        Route::Known(lane, company) => Target::Place(lane, company),
-        Route::Ask => Target::Ask,
-    })
-}
-
-/// Asks the database where a text belongs.
-async fn ask(
-    engine: &Engine,
-    lease: &PoolLease,
-    text: &Arc<str>,
-    deadline: Deadline,
-) -> Result<Lane, Setback> {
-    let started = Instant::now();
-    let asked = engine.backend.route(&***lease, text, deadline);
-    answer_by(deadline, Lane::Read, asked)
-        .await
-        .map_err(|error| {
-            engine.witness(text, started.elapsed(), Some(&error));
-            Setback::Failed(error, Work::Read)
-        })
-}
-
-async fn send(
-    engine: &Arc<Engine>,
-    seat: &Seat,
-    statement: &Statement,
-    want: Want,
-    deadline: Deadline,
-) -> Result<Reply> {
-    let (hold, lane) = (&seat.hold, seat.lane);
-    let started = Instant::now();
-    let call = frame(lane, deadline, started);
-    let before = hold.lane();
-    let running = if hold.is_shared() {
-        hold.run_shared(statement, want, call)
-    } else {
-        hold.run(statement, want, call)
-    };
-    let result = answer_by(deadline, lane, running).await;
-    hold.settle(before, lane);
-    let took = started.elapsed();
-    engine.witness(statement.text(), took, result.as_ref().err());
-    if let Some(limit) = engine.lanes.brief(lane)
-        && hold.is_shared()
-        && result.is_ok()
-    {
-        let was_brief = took < limit;
-        // Nothing new, as a rule.
-        if !was_brief || seat.company != (Company::Brief { sure: true }) {
-            engine.router.note(statement.text(), was_brief);
-        }
-    }
-    result
 }

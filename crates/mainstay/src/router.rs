@@ -60,6 +60,13 @@ pub(crate) enum Company {
     Mixed,
 }
 
+impl Company {
+    /// Whether it is for a moment.
+    pub(crate) fn is_brief(self) -> bool {
+        matches!(self, Self::Brief { .. })
+    }
+}
+
 /// What is known about a text before it is sent.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Route {

@@ -6,9 +6,9 @@ use crate::call::{CallOptions, Strictness};
 use crate::database::Database;
 use crate::engine::Engine;
 use crate::lanes::PoolLease;
-use crate::one_shot;
+use crate::one_shot::{self, OneShot};
 use futures_util::stream::{self, BoxStream, StreamExt};
-use mainstay_core::backend::{Cursor, Lane};
+use mainstay_core::backend::{Cursor, Lane, Want};
 use mainstay_core::error::Report;
 use mainstay_core::row::field_names;
 use mainstay_core::{Columns, Deadline, IntoParams, Kind, Params, Result, Row, Statement};
@@ -217,12 +217,19 @@ impl Opening {
         } = self;
         let statement = Statement::new(text, params?)?;
         let patience = until(&engine, options.timeout, deadline);
+        let shot = OneShot {
+            engine: &engine,
+            statement,
+            want: Want::Rows(usize::MAX),
+            options,
+            deadline: patience,
+        };
         let mut attempts = Attempts::new(&engine.retrier, patience);
         let (lease, cursor, batch, lane) = loop {
-            match first_batch(&engine, &statement, options, patience).await {
+            match first_batch(&shot).await {
                 Ok(opened) => break opened,
                 Err(Setback::Failed(error, _)) if error.is_refused_by_read_lane() => {
-                    engine.router.remember(statement.text(), Lane::Write);
+                    engine.router.remember(shot.statement.text(), Lane::Write);
                 }
                 Err(setback) => attempts.after(setback).await?,
             }
@@ -233,7 +240,7 @@ impl Opening {
         if let Some(row) = batch.first() {
             let strict = engine.config.strict_rows;
             let strictness = Strictness {
-                text: statement.text(),
+                text: shot.statement.text(),
                 strict,
                 warned: &engine.warned,
             };
@@ -255,24 +262,20 @@ impl Opening {
 
 type FirstBatch = (PoolLease, Box<dyn Cursor>, Option<Vec<Row>>, Lane);
 
-async fn first_batch(
-    engine: &Arc<Engine>,
-    statement: &Statement,
-    options: CallOptions,
-    deadline: Deadline,
-) -> Result<FirstBatch, Setback> {
-    let (lease, lane) = one_shot::lend(engine, statement, options, deadline).await?;
+async fn first_batch(shot: &OneShot<'_>) -> Result<FirstBatch, Setback> {
+    let (lease, lane) = shot.lend().await?;
     let started = Instant::now();
-    let call = frame(lane, deadline, started);
-    let opened = answer_by(deadline, lane, async {
-        let mut cursor = lease.cursor(statement, call).await?;
+    let call = frame(lane, shot.deadline, started);
+    let opened = answer_by(shot.deadline, lane, async {
+        let mut cursor = lease.cursor(&shot.statement, call).await?;
         let batch = cursor.next_batch().await?;
         Ok((cursor, batch))
     })
     .await;
-    engine.witness(statement.text(), started.elapsed(), opened.as_ref().err());
-    let (cursor, batch) =
-        opened.map_err(|error| Setback::Failed(error, one_shot::work(lane, options)))?;
+    let (text, took) = (shot.statement.text(), started.elapsed());
+    shot.engine.witness(text, took, opened.as_ref().err());
+    let failed = |error| Setback::Failed(error, one_shot::work(lane, shot.options));
+    let (cursor, batch) = opened.map_err(failed)?;
     Ok((lease, cursor, batch, lane))
 }
 

@@ -1,7 +1,8 @@
 //! Random operations against a reference model: a queue of those who wait and a list of those who
 //! hold. After every operation the pool's counts must be the model's, nobody may hold what another
 //! one holds alone, and nobody may be served before somebody who came earlier (a place may, past
-//! somebody who waits for a lease). Every run prints its seed; `MAINSTAY_SEED=n` replays one run, and
+//! somebody who waits for a lease, and a lease past those who wait for a place while no more connections may
+//! be shared). Every run prints its seed; `MAINSTAY_SEED=n` replays one run, and
 //! `MAINSTAY_RUNS=n` makes it more of them (a thousand operations each) than the 200 that take
 //! a second or two.
 
@@ -51,6 +52,9 @@ struct Model {
     /// More than the limit may exist after it was lowered, but never more than there were.
     most: usize,
     limit: usize,
+    widest: usize,
+    /// How many connections were shared after the last operation.
+    shared: usize,
 }
 
 impl Model {
@@ -58,6 +62,7 @@ impl Model {
         let mut random = fastrand::Rng::with_seed(seed);
         let script = Script::default();
         let limit = random.usize(1..6);
+        let widest = random.usize(1..6);
         let pool = script
             .pool()
             .limit(limit)
@@ -67,6 +72,7 @@ impl Model {
             .keep_alive(random.bool().then(|| secs(random.u64(1..10))))
             .depth(random.usize(1..5))
             .active(random.usize(1..4))
+            .widest(widest)
             .late_after(millis(random.u64(0..500)))
             .max_lifetime(secs(random.u64(1..60)))
             .connect_timeout(millis(300))
@@ -86,6 +92,8 @@ impl Model {
             places,
             most: limit,
             limit,
+            widest,
+            shared: 0,
         }
     }
 
@@ -125,7 +133,11 @@ impl Model {
             ),
             73..78 => {
                 if let Some(lease) = self.pool.try_acquire(Some(Tag(self.random.u8(0..2)))) {
-                    assert!(self.waiters.is_empty(), "nobody overtakes a waiter");
+                    let overtaken = |waiter: &Waiter| !waiter.for_place || !self.is_wide();
+                    assert!(
+                        !self.waiters.iter().any(overtaken),
+                        "nobody overtakes a waiter"
+                    );
                     self.holders.push(lease);
                 }
             }
@@ -195,53 +207,59 @@ impl Model {
         drop(lease);
     }
 
-    /// Lets everybody who was woken look, in the order in which they came.
+    /// Whether no more connections may be shared, now or before the operation; those that drain are counted
+    /// here, so it may be less strict than the pool.
+    fn is_wide(&self) -> bool {
+        self.shared.max(self.pool.status().shared) >= self.widest
+    }
+
+    /// Lets everybody look who was woken, the first one first: one who joins may find a connection late, and
+    /// those before him are served from another one.
     fn sweep(&mut self) {
+        let is_woken = |waiter: &Waiter| waiter.woken.0.swap(false, Ordering::Relaxed);
+        while let Some(index) = self.waiters.iter().position(is_woken) {
+            self.look(index);
+        }
+    }
+
+    fn look(&mut self, index: usize) {
         let now = Instant::now();
-        let (mut lease_waits, mut place_waits) = (false, false);
-        let mut still = Vec::new();
-        for mut waiter in std::mem::take(&mut self.waiters) {
-            let looked = if waiter.woken.0.swap(false, Ordering::Relaxed) {
-                let waker = Waker::from(Arc::clone(&waiter.woken));
-                waiter
-                    .acquiring
-                    .as_mut()
-                    .poll(&mut Context::from_waker(&waker))
-            } else {
-                Poll::Pending
-            };
-            match looked {
-                Poll::Pending => {
-                    assert!(
-                        now <= waiter.deadline + millis(2),
-                        "a deadline was overshot"
-                    );
-                    lease_waits |= !waiter.for_place;
-                    place_waits |= waiter.for_place;
-                    still.push(waiter);
-                }
-                Poll::Ready(Ok(Held::Lease(lease))) => {
-                    let first = !lease_waits && !place_waits;
-                    assert!(
-                        first,
-                        "a lease was given before an earlier waiter was served"
-                    );
-                    self.holders.push(lease);
-                }
-                Poll::Ready(Ok(Held::Place(place))) => {
-                    assert!(!place_waits, "a place was given before an earlier one");
-                    self.places.push(place);
-                }
-                Poll::Ready(Err(error)) => {
-                    let refused = matches!(error.cause, Cause::Refused(_));
-                    assert!(refused || now >= waiter.deadline, "{error} too early");
-                }
+        let waiter = &mut self.waiters[index];
+        let waker = Waker::from(Arc::clone(&waiter.woken));
+        let acquiring = waiter.acquiring.as_mut();
+        let Poll::Ready(outcome) = acquiring.poll(&mut Context::from_waker(&waker)) else {
+            return;
+        };
+        let waiter = self.waiters.remove(index);
+        let place_waits = self.waiters[..index].iter().any(|w| w.for_place);
+        let lease_waits = self.waiters[..index].iter().any(|w| !w.for_place);
+        match outcome {
+            Ok(Held::Lease(lease)) => {
+                let first = !lease_waits && (!place_waits || self.is_wide());
+                assert!(
+                    first,
+                    "a lease was given before an earlier waiter was served"
+                );
+                self.holders.push(lease);
+            }
+            Ok(Held::Place(place)) => {
+                assert!(!place_waits, "a place was given before an earlier one");
+                self.places.push(place);
+            }
+            Err(error) => {
+                let refused = matches!(error.cause, Cause::Refused(_));
+                assert!(refused || now >= waiter.deadline, "{error} too early");
             }
         }
-        self.waiters = still;
     }
 
     fn compare(&mut self) {
+        let now = Instant::now();
+        let overshot = |waiter: &Waiter| now > waiter.deadline + millis(2);
+        assert!(
+            !self.waiters.iter().any(overshot),
+            "a deadline was overshot"
+        );
         let status = self.pool.status();
         assert_eq!(status.lent, self.holders.len(), "{status:?}");
         assert_eq!(status.places, self.places.len(), "{status:?}");
@@ -254,7 +272,8 @@ impl Model {
         self.most = self.limit.max(status.in_use());
         let arriving = status.connecting + status.checking;
         let leases = self.waiters.iter().filter(|w| !w.for_place).count();
-        let wanted = leases + usize::from(leases < self.waiters.len());
+        let wanted = leases + usize::from(leases < self.waiters.len() && !self.is_wide());
+        self.shared = status.shared;
         assert!(
             status.idle == 0 || arriving >= wanted,
             "somebody waits beside an idle connection: {status:?}"

@@ -1,7 +1,7 @@
 //! What is refused for good is not asked for again and again, and costs nobody who needs no new
 //! connection.
 
-use mainstay_pool::Cause;
+use mainstay_pool::{Cause, Request};
 use tokio::time::Instant;
 
 use crate::script::{Failure, Script, Step, millis, pass, secs, turn, within};
@@ -124,4 +124,36 @@ async fn dropping_the_wish_for_another_connection_leaves_nothing_behind() {
     pass(secs(30)).await; // the attempt has run out of its own time
     assert_eq!((pool.status().idle, pool.status().connecting), (1, 0));
     assert_eq!(script.seen().attempts, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_who_wait_can_be_refused_and_who_comes_later_is_served() {
+    let script = Script::default();
+    let pool = script.pool().limit(1).depth(1).build();
+    let lease = pool.acquire(within(secs(1))).await.unwrap();
+    let waiting: Vec<_> = (0..3)
+        .map(|number| {
+            let pool = pool.clone();
+            tokio::spawn(async move {
+                let request = Request::until(within(secs(60)));
+                if number == 1 {
+                    pool.acquire_place(request).await.err().unwrap()
+                } else {
+                    pool.acquire_with(request).await.err().unwrap()
+                }
+            })
+        })
+        .collect();
+    turn().await;
+    assert_eq!(pool.status().waiting, 3);
+    pool.refuse_waiters(&Failure("the server is being moved"));
+    assert_eq!((pool.status().waiting, pool.status().lent), (0, 1));
+    for call in waiting {
+        let error = call.await.unwrap();
+        let expected = Failure("the server is being moved");
+        assert_eq!(error.cause, Cause::TurnedAway(expected));
+        assert!(error.to_string().contains("all who waited were refused"));
+    }
+    drop(lease);
+    assert!(pool.acquire(within(secs(1))).await.is_ok());
 }

@@ -108,6 +108,70 @@ async fn the_brief_gather_on_one_connection_and_apart_from_others() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn places_leave_connections_for_leases_and_one_that_drains_is_replaced() {
+    let script = Script::default();
+    let pool = script.pool().limit(4).active(1).depth(2).widest(2).build();
+    let mut four = Vec::new();
+    for _ in 0..4 {
+        four.push(pool.acquire(within(secs(1))).await.unwrap());
+    }
+    drop(four);
+    let mut seated = places(&pool, 4).await;
+    let waiting: Vec<_> = (0..3)
+        .map(|_| {
+            let pool = pool.clone();
+            tokio::spawn(async move { place(&pool).await })
+        })
+        .collect();
+    turn().await;
+    let status = pool.status();
+    assert_eq!((status.shared, status.idle, status.waiting), (2, 2, 3));
+
+    let lease = pool.try_acquire(None).expect("nobody else may have it");
+    let other = pool.acquire(within(secs(1))).await.unwrap();
+    assert!(seated.iter().all(|place| place.number != lease.number));
+    drop((lease, other));
+    assert_eq!(
+        pool.status().waiting,
+        3,
+        "and not those who wait for a place"
+    );
+
+    // One breaks and takes nobody more; its other user stays.
+    let broken = seated.pop().unwrap();
+    let number = broken.number;
+    script.books().dead.push(number);
+    drop(broken);
+    turn().await;
+    let status = pool.status();
+    assert_eq!((status.shared, status.waiting), (3, 1), "{status:?}");
+    assert!(seated.iter().any(|place| place.number == number));
+    drop(seated);
+    for call in waiting {
+        call.await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn those_who_wait_for_a_place_are_served_past_a_connection_that_is_late() {
+    let script = Script::default();
+    let quiet = script.pool().late_after(millis(100));
+    let pool = quiet.limit(3).active(1).depth(1).widest(1).build();
+    pool.warm(within(secs(1))).await.unwrap();
+    let stuck = place(&pool).await;
+    let wait = || {
+        let pool = pool.clone();
+        tokio::spawn(async move { place(&pool).await.number })
+    };
+    let first = wait();
+    pass(millis(101)).await;
+    assert_eq!((pool.status().shared, pool.status().waiting), (1, 1));
+    let second = wait(); // whoever joins looks
+    assert_ne!(first.await.unwrap(), stuck.number);
+    assert_ne!(second.await.unwrap(), stuck.number);
+}
+
+#[tokio::test(start_paused = true)]
 async fn cold_start_opens_the_active_set_for_many_places() {
     let script = Script::default();
     script.books().connect_default = Some(Step::Take(millis(10)));
