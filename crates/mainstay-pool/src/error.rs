@@ -83,6 +83,10 @@ impl<E> AcquireError<E> {
 impl<E> fmt::Display for AcquireError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let what = match self.cause {
+            // Those that are idle are for leases.
+            Cause::Exhausted if self.status.idle > 0 && self.status.shared > 0 => {
+                "no place on a shared connection became free"
+            }
             Cause::Exhausted => "no connection became free",
             Cause::Unreachable(_) => "no connection could be opened",
             Cause::Silent => "attempts to connect got no answer",

@@ -577,16 +577,6 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
         self.whose_turn()
     }
 
-    /// Who is next for a connection that nobody uses: those who wait for a place are not while as many
-    /// connections are shared as may be.
-    fn whose_turn(&self) -> Option<Key> {
-        if self.waiters.waiting_for(Use::Shared) == 0 || self.may_share_another() {
-            self.waiters.oldest()
-        } else {
-            self.waiters.oldest_for(Use::Exclusive)
-        }
-    }
-
     /// Makes sure that the upkeep looks again within this time from now. An alarm that was early
     /// enough for somebody who asked before, with no more time than this, is early enough still.
     #[inline]

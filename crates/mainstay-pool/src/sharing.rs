@@ -193,6 +193,16 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
         leases + sessions.min(self.settings.widest.saturating_sub(self.open_shared()))
     }
 
+    /// Who is next for a connection that nobody uses: those who wait for a place are not while as many
+    /// connections are shared as may be.
+    pub(crate) fn whose_turn(&self) -> Option<Key> {
+        if self.waiters.waiting_for(Use::Shared) == 0 || self.may_share_another() {
+            self.waiters.oldest()
+        } else {
+            self.waiters.oldest_for(Use::Exclusive)
+        }
+    }
+
     /// Whether one more connection may be shared.
     pub(crate) fn may_share_another(&self) -> bool {
         self.settings.widest > self.slots.count(Phase::Shared)

@@ -127,6 +127,11 @@ async fn places_leave_connections_for_leases_and_one_that_drains_is_replaced() {
     let status = pool.status();
     assert_eq!((status.shared, status.idle, status.waiting), (2, 2, 3));
 
+    let hasty = Request::until(within(millis(10)));
+    let error = pool.acquire_place(hasty).await.err().unwrap();
+    let text = error.to_string();
+    assert!(text.contains("no place on a shared connection became free"));
+
     let lease = pool.try_acquire(None).expect("nobody else may have it");
     let other = pool.acquire(within(secs(1))).await.unwrap();
     assert!(seated.iter().all(|place| place.number != lease.number));
