@@ -212,9 +212,9 @@ fn ask_once<K: Connector>(
 pub(crate) fn try_acquire<K: Connector, H: Hold<K>>(
     lender: &Arc<Lender<K>>,
     request: &Request,
+    mut now: Instant,
 ) -> Option<H> {
     loop {
-        let now = Instant::now();
         let grant = lender.visit_at(now, |ledger, now, orders| match H::USE {
             Use::Exclusive => ledger.lend_idle(now, request, orders),
             Use::Shared => ledger.take_place(now, request, orders),
@@ -225,6 +225,7 @@ pub(crate) fn try_acquire<K: Connector, H: Hold<K>>(
             return Some(held);
         }
         held.reject();
+        now = Instant::now();
     }
 }
 

@@ -122,18 +122,19 @@ impl<K: Connector> Pool<K> {
         let request = Request::until(Instant::now())
             .prefer(prefer)
             .site(Location::caller());
-        acquire::try_acquire(&self.lender, &request)
+        acquire::try_acquire(&self.lender, &request, Instant::now())
     }
 
     /// Takes a place on a shared connection, or on an idle one that needs no check, if there is one and
     /// nobody waits; takes none where whoever asked last had to wait. Worth trying before [`acquire_place`](Self::acquire_place) where the future that waits
-    /// is large: it need not exist for those who need not wait. The deadline of the request says nothing here.
+    /// is large: it need not exist for those who need not wait. `now` is the present instant, which whoever
+    /// asks so often has just read. The deadline of the request says nothing here.
     #[must_use]
-    pub fn try_acquire_place(&self, request: &Request) -> Option<Place<K>> {
+    pub fn try_acquire_place(&self, now: Instant, request: &Request) -> Option<Place<K>> {
         if self.lender.seems_crowded() {
             return None;
         }
-        acquire::try_acquire(&self.lender, request)
+        acquire::try_acquire(&self.lender, request, now)
     }
 
     /// Refuses all who wait now with [`Cause::TurnedAway`](crate::Cause::TurnedAway), as when it is known that

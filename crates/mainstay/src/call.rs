@@ -9,12 +9,13 @@ use crate::one_shot::OneShot;
 use crate::tx::Tx;
 use mainstay_core::backend::{BoxFuture, Reply, Want};
 use mainstay_core::error::Report;
-use mainstay_core::{Deadline, IntoParams, Kind, Params, Result, Row, Statement};
+use mainstay_core::{IntoParams, Kind, Params, Result, Row, Statement};
 use serde::de::DeserializeOwned;
 use std::future::IntoFuture;
 use std::marker::PhantomData;
 use std::panic::Location;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// What becomes of a statement's reply.
 pub trait Outcome: Send {
@@ -198,12 +199,14 @@ impl<'a, O: Outcome + 'a> IntoFuture for Call<'a, O> {
             };
             let reply = match place {
                 Place::Database(db) => {
+                    let now = Instant::now();
                     let shot = OneShot {
                         engine,
                         statement: Statement::new(text, params)?,
                         want: O::WANT,
                         options,
-                        deadline: options.deadline(db),
+                        deadline: db.deadline_from(now, options.timeout),
+                        started: now,
                     };
                     shot.run().await?
                 }
@@ -217,14 +220,6 @@ impl<'a, O: Outcome + 'a> IntoFuture for Call<'a, O> {
             };
             O::read(reply, strict)
         })
-    }
-}
-
-impl CallOptions {
-    /// The earlier of the handle's deadline and the call's own timeout; the configured timeout where
-    /// neither is given.
-    pub(crate) fn deadline(&self, db: &Database) -> Deadline {
-        db.deadline_for(self.timeout)
     }
 }
 

@@ -110,12 +110,17 @@ impl Database {
 
     /// The earlier of the handle's deadline and a call's timeout.
     pub(crate) fn deadline_for(&self, timeout: Option<Duration>) -> Deadline {
+        self.deadline_from(Instant::now(), timeout)
+    }
+
+    /// The same for a caller that has just read the clock.
+    pub(crate) fn deadline_from(&self, now: Instant, timeout: Option<Duration>) -> Deadline {
         let timeout = match (timeout, self.deadline) {
             (None, Some(deadline)) => return deadline,
             (None, None) => self.engine.config.timeout,
             (Some(timeout), _) => timeout,
         };
-        let own = Deadline::from_now(timeout);
+        let own = Deadline::after(now, timeout);
         self.deadline.map_or(own, |deadline| deadline.earliest(own))
     }
 
@@ -217,12 +222,10 @@ impl Database {
         deadline: Deadline,
         site: &'static Location<'static>,
     ) -> Result<Vec<u64>, Setback> {
-        let seating = self
-            .engine
-            .seat(Lane::Write, Company::Mixed, deadline, site);
-        let hold = seating.await?;
-        let started = Instant::now();
-        let call = frame(Lane::Write, deadline, started);
+        let (lane, now) = (Lane::Write, Instant::now());
+        let seating = self.engine.seat(now, lane, Company::Mixed, deadline, site);
+        let (hold, since) = seating.await?;
+        let call = frame(lane, deadline, since);
         let begin = Begin {
             isolation: self.engine.config.isolation,
             read_only: false,
@@ -233,10 +236,10 @@ impl Database {
         } else {
             hold.batch(statements, begin, call)
         };
-        let result = answer_by(deadline, Lane::Write, running).await;
-        hold.settle(before, Lane::Write);
+        let result = answer_by(deadline, lane, running).await;
+        hold.settle(before, lane);
         self.engine
-            .witness("batch", started.elapsed(), result.as_ref().err());
+            .witness("batch", since.elapsed(), result.as_ref().err());
         result.map_err(|error| Setback::Failed(error, Work::Unit))
     }
 

@@ -93,35 +93,39 @@ impl Engine {
         if let (Lane::Read, Some(replicas)) = (lane, &self.replicas) {
             return Box::pin(self.admit_to_replica(replicas, deadline, site)).await;
         }
-        self.gate.admit().map_err(Setback::NotServed)?;
+        self.gate
+            .admit(Instant::now())
+            .map_err(Setback::NotServed)?;
         let lease = self.lanes.acquire(lane, deadline, &self.gate, site).await;
         self.served(lease)
     }
 
     /// Passes the gate and takes what a one-shot statement runs on: a place on a shared connection
-    /// where the lane has such, else a lease.
+    /// where the lane has such, else a lease. Says since when it is the caller's.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future leaves nothing behind.
     pub(crate) async fn seat(
         &self,
+        now: Instant,
         lane: Lane,
         company: Company,
         deadline: Deadline,
         site: &'static Location<'static>,
-    ) -> Result<Hold, Setback> {
-        if let (Lane::Read, Some(replicas)) = (lane, &self.replicas) {
-            return Box::pin(self.seat_at_replica(replicas, company, deadline, site)).await;
-        }
-        self.gate.admit().map_err(Setback::NotServed)?;
-        if let Some(hold) = self.lanes.hold_at_once(lane, company, deadline, site) {
-            return Ok(hold);
-        }
+    ) -> Result<(Hold, Instant), Setback> {
         // Boxed, so that those who need not wait do not carry what waits.
-        let waiting = self.lanes.hold(lane, company, deadline, &self.gate, site);
-        let hold = Box::pin(waiting).await;
-        self.served(hold)
+        let hold = if let (Lane::Read, Some(replicas)) = (lane, &self.replicas) {
+            Box::pin(self.seat_at_replica(replicas, company, deadline, site)).await?
+        } else {
+            self.gate.admit(now).map_err(Setback::NotServed)?;
+            if let Some(hold) = self.lanes.hold_at_once(now, lane, company, deadline, site) {
+                return Ok((hold, now));
+            }
+            let waiting = self.lanes.hold(lane, company, deadline, &self.gate, site);
+            self.served(Box::pin(waiting).await)?
+        };
+        Ok((hold, Instant::now()))
     }
 
     pub(crate) fn served<T>(&self, answer: Result<T>) -> Result<T, Setback> {
@@ -135,9 +139,21 @@ impl Engine {
 
     /// Tells gate and health what a statement's result says about the database.
     pub(crate) fn witness(&self, text: &str, took: Duration, failure: Option<&Error>) {
+        self.witness_at(Instant::now(), text, took, failure);
+    }
+
+    /// The same for a caller that has just read the clock.
+    pub(crate) fn witness_at(
+        &self,
+        now: Instant,
+        text: &str,
+        took: Duration,
+        failure: Option<&Error>,
+    ) {
         let evidence = failure.map_or(Evidence::Answered, Error::evidence);
-        self.gate
-            .on_evidence(evidence, failure, self.hasher.hash_one(text));
+        // Only failures are told apart by their texts.
+        let statement = failure.map_or(0, |_| self.hasher.hash_one(text));
+        self.gate.on_evidence(now, evidence, failure, statement);
         self.probe.witness(took, failure);
         if let Some(failure) = failure {
             self.look_out(failure);

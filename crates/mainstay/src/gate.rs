@@ -52,8 +52,7 @@ impl Gate {
 
     /// Lets a call pass or refuses it with the cause. Whoever passes tells what came of it, through
     /// [`on_evidence`](Self::on_evidence) or [`leave`](Self::leave).
-    pub(crate) fn admit(&self) -> Result<()> {
-        let now = Instant::now();
+    pub(crate) fn admit(&self, now: Instant) -> Result<()> {
         let admitted = self.rules().map_or(Ok(()), |mut rules| rules.admit(now));
         let Err(refusal) = admitted else {
             return Ok(());
@@ -71,12 +70,17 @@ impl Gate {
 
     /// A call that had passed sent nothing: its place is free.
     pub(crate) fn leave(&self) {
-        self.on_evidence(Evidence::Neither, None, 0);
+        self.on_evidence(Instant::now(), Evidence::Neither, None, 0);
     }
 
     /// Takes in what a statement's result says. `statement` tells texts apart.
-    pub(crate) fn on_evidence(&self, evidence: Evidence, failure: Option<&Error>, statement: u64) {
-        let now = Instant::now();
+    pub(crate) fn on_evidence(
+        &self,
+        now: Instant,
+        evidence: Evidence,
+        failure: Option<&Error>,
+        statement: u64,
+    ) {
         let Some(mut rules) = self.rules() else {
             return;
         };

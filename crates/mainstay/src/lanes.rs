@@ -270,6 +270,7 @@ impl Lanes {
     /// A place for a one-shot statement of the lane, if it has such and one can be had at once.
     pub(crate) fn hold_at_once(
         &self,
+        now: Instant,
         lane: Lane,
         company: Company,
         deadline: Deadline,
@@ -280,7 +281,7 @@ impl Lanes {
             .prefer(connector::tag(lane))
             .site(site)
             .brief(company.is_brief());
-        let place = self.pool(lane).try_acquire_place(&request)?;
+        let place = self.pool(lane).try_acquire_place(now, &request)?;
         place.on_lent(site);
         Some(Hold::Place(place))
     }

@@ -29,6 +29,7 @@ pub(crate) struct OneShot<'a> {
     pub(crate) want: Want,
     pub(crate) options: CallOptions,
     pub(crate) deadline: Deadline,
+    pub(crate) started: Instant,
 }
 
 impl<'a> OneShot<'a> {
@@ -43,29 +44,30 @@ impl<'a> OneShot<'a> {
     )]
     pub(crate) fn run(self) -> impl Future<Output = Result<Reply>> + Send + use<'a> {
         async move {
-            let started = Instant::now();
             let span = metrics::span(self.engine, &self.statement);
             let attempts = async {
                 let mut attempts = Attempts::new(&self.engine.retrier, self.deadline);
+                let mut now = self.started;
                 loop {
-                    match self.attempt().await {
+                    match self.attempt(now).await {
                         Ok(reply) => {
                             attempts.succeeded();
                             break Ok(reply);
                         }
                         Err(setback) => attempts.after(setback).await?,
                     }
+                    now = Instant::now();
                 }
             };
             let result = attempts.instrument(span).await;
-            let took = started.elapsed();
+            let took = self.started.elapsed();
             metrics::operation(self.engine, &self.statement, took, result.as_ref().err());
             result
         }
     }
 
-    async fn attempt(&self) -> Result<Reply, Setback> {
-        let seat = self.seat().await?;
+    async fn attempt(&self, now: Instant) -> Result<Reply, Setback> {
+        let seat = self.seat(now).await?;
         let lane = seat.lane;
         let outcome = self.send(&seat).await;
         drop(seat);
@@ -89,15 +91,15 @@ impl<'a> OneShot<'a> {
         let (router, text) = (&self.engine.router, self.statement.text());
         if error.is_refused_by_read_lane() {
             router.remember(text, Lane::Write);
-            let seat = self.sit(Lane::Write, Company::Mixed).await?;
+            let seat = self.sit(Instant::now(), Lane::Write, Company::Mixed);
+            let seat = seat.await?;
             self.send(&seat).await.map_err(failed(Lane::Write))
         } else if let Some(burden) = error.burden() {
             let admitted = self.engine.admit(lane, self.deadline, self.options.site);
             let seat = Seat::alone(admitted.await?, lane);
-            let started = Instant::now();
             let outcome = self.send(&seat).await;
             // What is quick alone was not to blame: the server was slow with everything.
-            if burden == Burden::Large || started.elapsed() >= SLOW {
+            if burden == Burden::Large || seat.since.elapsed() >= SLOW {
                 router.remember_alone(text, burden);
             }
             outcome.map_err(failed(lane))
@@ -107,9 +109,9 @@ impl<'a> OneShot<'a> {
     }
 
     /// What the statement runs on, on the lane where it belongs as far as is known before it is sent.
-    async fn seat(&self) -> Result<Seat, Setback> {
-        match self.target()? {
-            Target::Place(lane, company) => self.sit(lane, company).await,
+    async fn seat(&self, now: Instant) -> Result<Seat, Setback> {
+        match self.target(now)? {
+            Target::Place(lane, company) => self.sit(now, lane, company).await,
             Target::Lease(_) | Target::Ask => {
                 let (lease, lane) = Box::pin(self.lend()).await?;
                 Ok(Seat::alone(lease, lane))
@@ -117,11 +119,13 @@ impl<'a> OneShot<'a> {
         }
     }
 
-    async fn sit(&self, lane: Lane, company: Company) -> Result<Seat, Setback> {
+    async fn sit(&self, now: Instant, lane: Lane, company: Company) -> Result<Seat, Setback> {
         let (deadline, site) = (self.deadline, self.options.site);
-        let hold = self.engine.seat(lane, company, deadline, site).await?;
+        let seated = self.engine.seat(now, lane, company, deadline, site);
+        let (hold, since) = seated.await?;
         Ok(Seat {
             hold,
+            since,
             lane,
             company,
         })
@@ -130,12 +134,12 @@ impl<'a> OneShot<'a> {
     /// A lease of the lane on which the statement belongs, as far as is known before it is sent.
     pub(crate) async fn lend(&self) -> Result<(PoolLease, Lane), Setback> {
         let admit = |lane| self.engine.admit(lane, self.deadline, self.options.site);
-        match self.target()? {
+        match self.target(Instant::now())? {
             Target::Place(lane, _) | Target::Lease(lane) => Ok((admit(lane).await?, lane)),
             Target::Ask => {
                 let lease = admit(Lane::Read).await?;
                 // A crowd that comes with a new text waits for leases; by now somebody else has asked.
-                let lane = match self.target()? {
+                let lane = match self.target(Instant::now())? {
                     Target::Place(lane, _) | Target::Lease(lane) => lane,
                     Target::Ask => {
                         let lane = self.ask(&lease).await?;
@@ -153,11 +157,11 @@ impl<'a> OneShot<'a> {
         }
     }
 
-    fn target(&self) -> Result<Target, Setback> {
+    fn target(&self, now: Instant) -> Result<Target, Setback> {
         let route = self
             .engine
             .router
-            .route(&*self.engine.backend, self.statement.text())
+            .route(now, &*self.engine.backend, self.statement.text())
             .map_err(Setback::NotServed)?;
         Ok(match route {
             _ if self.options.write => Target::Place(Lane::Write, Company::Mixed),
@@ -182,8 +186,7 @@ impl<'a> OneShot<'a> {
 
     async fn send(&self, seat: &Seat) -> Result<Reply> {
         let (hold, lane) = (&seat.hold, seat.lane);
-        let started = Instant::now();
-        let call = frame(lane, self.deadline, started);
+        let call = frame(lane, self.deadline, seat.since);
         let before = hold.lane();
         let running = if hold.is_shared() {
             hold.run_shared(&self.statement, self.want, call)
@@ -192,9 +195,10 @@ impl<'a> OneShot<'a> {
         };
         let result = answer_by(self.deadline, lane, running).await;
         hold.settle(before, lane);
-        let took = started.elapsed();
+        let now = Instant::now();
+        let took = now.saturating_duration_since(seat.since);
         let (engine, text) = (self.engine, self.statement.text());
-        engine.witness(text, took, result.as_ref().err());
+        engine.witness_at(now, text, took, result.as_ref().err());
         if let Some(limit) = engine.lanes.brief(lane)
             && hold.is_shared()
             && result.is_ok()
@@ -221,6 +225,8 @@ pub(crate) fn work(lane: Lane, options: CallOptions) -> Work {
 /// What a statement runs on.
 struct Seat {
     hold: Hold,
+    /// Since when the caller has it, which is when the statement is sent.
+    since: Instant,
     lane: Lane,
     company: Company,
 }
@@ -229,6 +235,7 @@ impl Seat {
     fn alone(lease: PoolLease, lane: Lane) -> Self {
         Self {
             hold: Hold::Lease(lease),
+            since: Instant::now(),
             lane,
             company: Company::Alone,
         }

@@ -151,7 +151,9 @@ impl Engine {
         deadline: Deadline,
         site: &'static Location<'static>,
     ) -> Result<PoolLease, Setback> {
-        self.gate.admit().map_err(Setback::NotServed)?;
+        self.gate
+            .admit(Instant::now())
+            .map_err(Setback::NotServed)?;
         self.served(self.lease_at_home(deadline, site).await)
     }
 
@@ -204,7 +206,9 @@ impl Engine {
         deadline: Deadline,
         taking: impl Future<Output = Result<H>>,
     ) -> Result<Option<H>, Setback> {
-        self.gate.admit().map_err(Setback::NotServed)?;
+        self.gate
+            .admit(Instant::now())
+            .map_err(Setback::NotServed)?;
         if let Some(position) = self.required(replicas, deadline).await {
             let taken = self.served(taking.await)?;
             if self.catches_up(&**taken, position, deadline).await? {

@@ -79,8 +79,8 @@ pub(crate) enum Route {
 impl Router {
     /// Says where a one-shot statement goes; refuses what would change a session that somebody else
     /// uses next.
-    pub(crate) fn route(&self, backend: &dyn Backend, text: &str) -> Result<Route> {
-        if let Some(known) = self.remembered(text) {
+    pub(crate) fn route(&self, now: Instant, backend: &dyn Backend, text: &str) -> Result<Route> {
+        if let Some(known) = self.remembered(now, text) {
             return Ok(known);
         }
         match backend.presume(text) {
@@ -144,10 +144,10 @@ impl Router {
         texts.insert(Arc::clone(text), known);
     }
 
-    fn remembered(&self, text: &str) -> Option<Route> {
+    fn remembered(&self, now: Instant, text: &str) -> Option<Route> {
         let texts = self.texts.read().unwrap_or_else(PoisonError::into_inner);
         let known = texts.get(text)?;
-        let stale = known.until.is_some_and(|until| until <= Instant::now());
+        let stale = known.until.is_some_and(|until| until <= now);
         let company = match known.briefness.load(Ordering::Relaxed) {
             _ if known.alone => Company::Alone,
             SURE => Company::Brief { sure: true },
@@ -246,7 +246,7 @@ mod tests {
         let router = Router::default();
         let text = "select 1";
         router.remember(&text.into(), Lane::Read);
-        let company = || match router.remembered(text) {
+        let company = || match router.remembered(Instant::now(), text) {
             Some(Route::Known(Lane::Read, company)) => company,
             other => panic!("{other:?}"),
         };
@@ -273,10 +273,16 @@ mod tests {
         let router = Router::default();
         router.remember(&"select 1".into(), Lane::Read);
         router.remember(&"select f()".into(), Lane::Write);
-        assert_eq!(router.remembered("select 1"), known(Lane::Read, false));
+        assert_eq!(
+            router.remembered(Instant::now(), "select 1"),
+            known(Lane::Read, false)
+        );
         tokio::time::advance(BELIEVED + Duration::from_secs(1)).await;
-        assert_eq!(router.remembered("select 1"), None);
-        assert_eq!(router.remembered("select f()"), known(Lane::Write, false));
+        assert_eq!(router.remembered(Instant::now(), "select 1"), None);
+        assert_eq!(
+            router.remembered(Instant::now(), "select f()"),
+            known(Lane::Write, false)
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -284,10 +290,16 @@ mod tests {
         let router = Router::default();
         router.remember_alone(&"select large".into(), Burden::Large);
         router.remember_alone(&"select slow".into(), Burden::Slow);
-        assert_eq!(router.remembered("select slow"), known(Lane::Read, true));
+        assert_eq!(
+            router.remembered(Instant::now(), "select slow"),
+            known(Lane::Read, true)
+        );
         tokio::time::advance(SLOW_BELIEVED + Duration::from_secs(1)).await;
-        assert_eq!(router.remembered("select slow"), None);
-        assert_eq!(router.remembered("select large"), known(Lane::Read, true));
+        assert_eq!(router.remembered(Instant::now(), "select slow"), None);
+        assert_eq!(
+            router.remembered(Instant::now(), "select large"),
+            known(Lane::Read, true)
+        );
     }
 
     #[test]

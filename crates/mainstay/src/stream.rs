@@ -223,6 +223,7 @@ impl Opening {
             want: Want::Rows(usize::MAX),
             options,
             deadline: patience,
+            started: Instant::now(),
         };
         let mut attempts = Attempts::new(&engine.retrier, patience);
         let (lease, cursor, batch, lane) = loop {
