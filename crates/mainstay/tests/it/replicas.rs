@@ -4,8 +4,10 @@ use crate::failover::{Pair, port_of_a_read};
 use futures_util::{FutureExt, StreamExt};
 use mainstay::{Database, TransactionOptions, statement};
 use mainstay_testkit::{Cluster, wait_for};
+use std::collections::BTreeSet;
 use std::future::IntoFuture;
 use std::time::Duration;
+use tokio::sync::Barrier;
 use tokio::time::Instant;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -214,6 +216,66 @@ async fn without_a_standby_reads_go_on_and_without_the_primary_as_well() {
         assert_eq!(port_of_a_read(&db).await, i64::from(pair.standby.port()));
     }
     assert!(!db.health().await.healthy, "nobody takes writes");
+}
+
+/// The servers that three read-only transactions run on that are open at once.
+async fn ports_of_three(db: &Database) -> BTreeSet<i64> {
+    let together = Barrier::new(3);
+    let readers = (0..3).map(|_| {
+        let reading = TransactionOptions::default().read_only();
+        db.transaction_with(reading, async |tx| {
+            let port: i64 = tx.fetch_one("select inet_server_port()", ()).await?;
+            together.wait().await;
+            Ok(port)
+        })
+    });
+    let ports = futures_util::future::join_all(readers).await;
+    ports.into_iter().map(Result::unwrap).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_standbys_share_the_reads_and_either_may_stand_still_or_go() {
+    let pair = Pair::new().await;
+    let make = |primary: &Cluster| Cluster::builder().start_standby_of(primary);
+    let second = pair.primary.run(make).await.unwrap();
+    let three = [pair.primary.port(), pair.standby.port(), second.port()];
+    let hosts = three.map(|port| format!("127.0.0.1:{port}")).join(",");
+    let (user, password) = pair.primary.credentials();
+    let parameters = "read_from=replica&connection_limit=8&max_replica_lag=1s";
+    let url = format!("postgres://{user}:{password}@{hosts}/postgres?{parameters}");
+    let db = Database::connect(&url).await.unwrap();
+
+    let [_, one, two] = three.map(i64::from);
+    let read_by = async |db: &Database, expected: &[i64]| {
+        let expected = expected.iter().copied().collect::<BTreeSet<_>>();
+        wait_for("reads to be served by all of them", LONG, async || {
+            (ports_of_three(db).await == expected).then_some(())
+        })
+        .await
+        .unwrap();
+    };
+    read_by(&db, &[one, two]).await;
+    psql(&second, "select pg_wal_replay_pause()").await;
+    for id in 0..70 {
+        write(&db, id).await;
+        assert_is_there(&db, id).await;
+    }
+    psql(&second, "select pg_wal_replay_resume()").await;
+    read_by(&db, &[one, two]).await;
+    second
+        .run(|second| second.stop(mainstay_testkit::cluster::Mode::Immediate))
+        .await
+        .unwrap();
+    for id in 70..140 {
+        write(&db, id).await;
+        assert_is_there(&db, id).await;
+    }
+    read_by(&db, &[one]).await;
+    second.run(Cluster::start_again).await.unwrap();
+    // Open sessions stay where they are; new ones are shared again.
+    let fresh = Database::connect(&url).await.unwrap();
+    read_by(&fresh, &[one, two]).await;
+    assert_is_there(&db, 139).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
