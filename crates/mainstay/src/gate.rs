@@ -63,7 +63,9 @@ impl Gate {
             }
             self.leave();
         }
-        crate::metrics::refused(refusal.by.as_str());
+        if let Some(engine) = self.engine.upgrade() {
+            crate::metrics::refused(&*engine.backend, refusal.by.as_str());
+        }
         self.publish();
         Err(refusal.into_error(now))
     }

@@ -122,8 +122,10 @@ pub(crate) fn read_at_primary() {
 }
 
 /// Counts one call that was refused by this gate.
-pub(crate) fn refused(gate: &'static str) {
-    counter!("db.client.mainstay.refusals", GATE => gate).increment(1);
+pub(crate) fn refused(backend: &dyn Backend, gate: &'static str) {
+    let [system, pool] = labels(backend);
+    let labels = [system, pool, Label::new(GATE, gate)];
+    counter!("db.client.mainstay.refusals", labels.iter()).increment(1);
 }
 
 /// The span of one call, with OpenTelemetry's names. The text has placeholders, not values.
@@ -304,8 +306,13 @@ impl crate::Database {
                 "half_open" => 0.5,
                 _ => 1.0,
             };
-            gauge!("db.client.mainstay.breaker_open", SYSTEM => system, GATE => name).set(open);
-            counter!("db.client.mainstay.breaker_opened", SYSTEM => system, GATE => name)
+            let labels = [
+                Label::new(SYSTEM, system),
+                Label::new(POOL, status.target.clone()),
+                Label::new(GATE, name),
+            ];
+            gauge!("db.client.mainstay.breaker_open", labels.iter()).set(open);
+            counter!("db.client.mainstay.breaker_opened", labels.iter())
                 .absolute(gate.times_opened);
         }
     }

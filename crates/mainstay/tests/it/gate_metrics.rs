@@ -1,7 +1,7 @@
 //! What an operator sees of the gates: the state of each, how often it opened, whom it refused; in the
 //! metrics as in the status, at every step of an outage.
 
-use crate::script::Script;
+use crate::script::{self, Script};
 use mainstay::{Database, Kind};
 use metrics::{
     Counter, CounterFn, Gauge, GaugeFn, Histogram, Key, KeyName, Metadata, Recorder, SharedString,
@@ -22,25 +22,29 @@ async fn pass(time: Duration) {
         .unwrap_err();
 }
 
-/// A recorder that keeps the latest value of everything, by name and gate.
+/// A recorder that keeps the latest value of everything, by name, database and gate.
 #[derive(Clone, Debug, Default)]
-struct Board(Arc<Mutex<BTreeMap<(String, String), f64>>>);
+struct Board(Arc<Mutex<BTreeMap<At, f64>>>);
+
+type At = [String; 3];
 
 /// One number on it.
 #[derive(Debug)]
 struct Cell {
     board: Board,
-    at: (String, String),
+    at: At,
 }
 
 impl Board {
     fn cell(&self, key: &Key) -> Arc<Cell> {
-        let mut labels = key.labels();
-        let gate = labels.find(|label| label.key() == "gate");
-        let gate = gate.map_or_else(String::new, |label| label.value().to_owned());
+        let value = |name| {
+            let label = key.labels().find(|label| label.key() == name);
+            label.map_or_else(String::new, |label| label.value().to_owned())
+        };
+        let database = value("db.client.connection.pool.name");
         Arc::new(Cell {
             board: self.clone(),
-            at: (key.name().to_owned(), gate),
+            at: [key.name().to_owned(), database, value("gate")],
         })
     }
 
@@ -48,7 +52,8 @@ impl Board {
     fn gates(&self, name: &str) -> [f64; 3] {
         let seen = self.0.lock().unwrap();
         ["execute", "connect", "credentials"].map(|gate| {
-            let at = (format!("db.client.mainstay.{name}"), gate.to_owned());
+            let name = format!("db.client.mainstay.{name}");
+            let at = [name, script::TARGET.to_owned(), gate.to_owned()];
             seen.get(&at).copied().unwrap_or_default()
         })
     }
@@ -200,6 +205,11 @@ async fn an_order_is_seen_and_what_it_refuses_is_counted() {
     assert_eq!(board.gates("breaker_open"), [1.0, 1.0, 0.0]);
     assert_eq!(board.gates("refusals"), [10.0, 0.0, 0.0]);
     assert_eq!(board.gates("breaker_opened"), [0.0, 0.0, 0.0]);
+    // What another database says of itself is not said of this one.
+    let mut other = Script::new([]);
+    Arc::get_mut(&mut other).unwrap().target = "another";
+    other.database(|_| {}).record_status();
+    assert_eq!(board.gates("breaker_open"), [1.0, 1.0, 0.0]);
     db.breaker_automatic();
     pass(SECOND).await;
     db.execute("insert into t", ()).await.unwrap();

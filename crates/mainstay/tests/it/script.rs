@@ -51,7 +51,12 @@ pub(crate) struct Script {
     /// How often it was asked whether the server still is what was wanted. It panics the first time.
     pub(crate) looks: AtomicUsize,
     pub(crate) limit: usize,
+    /// What the database is called.
+    pub(crate) target: &'static str,
 }
+
+/// What a scripted database is called, unless the test says otherwise.
+pub(crate) const TARGET: &str = "script";
 
 impl Script {
     pub(crate) fn new(answers: impl IntoIterator<Item = Answer>) -> Arc<Self> {
@@ -59,6 +64,7 @@ impl Script {
         Arc::new(Self {
             answers,
             limit: 2,
+            target: TARGET,
             ..Self::default()
         })
     }
@@ -136,7 +142,7 @@ impl Backend for Scripted {
     }
 
     fn target(&self) -> &str {
-        "script"
+        self.0.target
     }
 
     fn layout(&self) -> Layout {
