@@ -8,14 +8,26 @@
 //!
 //! What is to blame is cancelled, which is no harm: everything here only reads. A cancel request may
 //! arrive late and hit the next one instead; that one is asked again and never hears of it.
+//!
+//! Sometimes it is no server that is to blame but a caller who keeps the future of his read and does not
+//! poll it: what has come of his answer fills its channel, and the driver cannot go on to the answers behind it.
+//! Then the session is given up, and all who wait ask again on connections of their own.
 
 use std::collections::VecDeque;
 use std::time::Duration;
+
+use mainstay_core::backend::Burden;
+use tokio::time::Instant;
 
 /// How often the line is looked at while something is under way. A server that answers nothing
 /// between two looks is late: ordinary reads are a hundred times faster, and a cancel request, which
 /// costs the server a process, is still rare.
 pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// For how many looks an answer may stay untaken while others wait behind it. A caller who is polled takes
+/// it at once, also on a machine that is busy; one who is kept by something else while he holds the future of
+/// his read may be kept for any time.
+pub(crate) const UNTAKEN_LOOKS: u32 = 4;
 
 /// A result that grows beyond this is a burden: on a network of one gigabit a second it keeps those
 /// behind it waiting for a millisecond.
@@ -32,6 +44,10 @@ pub(crate) struct Line {
     cancelling: bool,
     /// How many answers had come at the last look.
     answered: u64,
+    /// For how many looks the driver has not been able to hand an answer over.
+    untaken: u32,
+    /// When the session was given up because of that.
+    given_up: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -132,6 +148,7 @@ impl Line {
     /// answered so many requests in all. If so it is to be cancelled; then
     /// [`on_cancelled`](Self::on_cancelled) is to be told.
     pub(crate) fn look(&mut self, answered: u64) -> bool {
+        self.untaken = 0;
         let is_silent = std::mem::replace(&mut self.answered, answered) == answered;
         if !is_silent || self.cancelling {
             return false;
@@ -147,6 +164,30 @@ impl Line {
         self.cancels += 1;
         self.cancelling = true;
         true
+    }
+
+    /// Looks while an answer is not taken by whoever asked for it, which keeps all answers behind it from
+    /// those who wait for them. Says whether the session is to be given up for their sake.
+    pub(crate) fn look_at_untaken(&mut self, now: Instant) -> bool {
+        self.untaken += 1;
+        let waits = |ticket: &&Ticket| ticket.state != State::Abandoned;
+        let gives_up =
+            self.untaken >= UNTAKEN_LOOKS && self.tickets.iter().filter(waits).count() > 1;
+        if gives_up {
+            self.given_up = Some(now);
+        }
+        gives_up
+    }
+
+    /// Why the answer did not come, if the session was given up: those who wait hear of it at once, and who
+    /// hears of it later was not waiting.
+    pub(crate) fn given_up(&self, now: Instant) -> Option<Burden> {
+        let waited = now.saturating_duration_since(self.given_up?);
+        Some(if waited > LOOK_EVERY {
+            Burden::Large
+        } else {
+            Burden::Slow
+        })
     }
 
     /// Whether a cancel request that was decided on is still wanted.
@@ -248,6 +289,34 @@ mod tests {
         }
         line.land(alone);
         assert!(!is_stuck(&mut line));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_session_is_given_up_when_an_answer_is_not_taken_while_others_wait() {
+        let now = Instant::now();
+        let is_given_up = |line: &mut Line| {
+            let looks = (1..=UNTAKEN_LOOKS).map(|_| line.look_at_untaken(now));
+            looks.collect::<Vec<_>>().contains(&true)
+        };
+        let mut line = Line::default();
+        let idle = line.join();
+        assert!(!is_given_up(&mut line), "it keeps nobody");
+        let gone = line.join();
+        line.leave(gone);
+        assert!(!is_given_up(&mut line), "that one waits no more");
+        line.land(idle);
+        line.join();
+        line.join();
+        line.look(1);
+        for _ in 1..UNTAKEN_LOOKS {
+            assert!(!line.look_at_untaken(now));
+        }
+        line.look(2);
+        assert!(!line.look_at_untaken(now), "it was taken in between");
+        assert_eq!(line.given_up(now), None);
+        assert!(is_given_up(&mut line));
+        assert_eq!(line.given_up(now + LOOK_EVERY), Some(Burden::Slow));
+        assert_eq!(line.given_up(now + LOOK_EVERY * 2), Some(Burden::Large));
     }
 
     #[test]

@@ -29,6 +29,7 @@ use std::any::Any;
 use std::fmt;
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
@@ -414,8 +415,8 @@ async fn drive(
     loop {
         let message = poll_fn(|context| {
             let message = driver.poll_message(context);
-            if message.is_pending() {
-                watch.poll(context);
+            if message.is_pending() && watch.poll(context).is_ready() {
+                return Poll::Ready(None); // given up
             }
             message
         });

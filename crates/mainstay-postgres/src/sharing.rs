@@ -144,6 +144,11 @@ impl Link {
             }
             Err(Refusal::Overdue) => Err(self.overdue(leg).into()),
             Err(Refusal::Driver(error)) => {
+                let given_up = self.usage().line.given_up(Instant::now());
+                if let Some(reason) = given_up {
+                    place.land();
+                    return Err(burden(reason).into());
+                }
                 let error = self.judge(leg, error);
                 Err(Box::pin(self.refused_beside(place, statement, error, call)).await)
             }
@@ -240,12 +245,28 @@ impl Link {
         }
     }
 
-    /// Looks whether somebody keeps the others waiting, and has it stopped.
-    pub(crate) fn look(self: &Arc<Self>) {
+    /// Looks whether somebody keeps the others waiting, and has it stopped. Ready when that takes giving the
+    /// session up.
+    pub(crate) fn look(self: &Arc<Self>) -> Poll<()> {
+        if !self.log.take_asked() {
+            let gives_up = self.usage().line.look_at_untaken(Instant::now());
+            if gives_up {
+                tracing::warn!(
+                    "a caller does not take the answer to his read, and keeps the answers of others from them; \
+                     they ask again elsewhere. Await what was asked, or drop it"
+                );
+            }
+            return if gives_up {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            };
+        }
         let answered = self.log.answered();
         if self.usage().line.look(answered) {
             tokio::spawn(stop_first(Arc::clone(self)));
         }
+        Poll::Pending
     }
 }
 
@@ -288,6 +309,7 @@ async fn prepare(
     place.land();
     let outcome = match outcome {
         Ok(statement) => Ok(Arc::new(Prepared::of(&text, statement))),
+        Err(_) if link.usage().line.given_up(Instant::now()).is_some() => Err(burden(Burden::Slow)),
         Err(error) => {
             let error = link.judge(leg, error);
             // Whatever keeps it waiting (a lock, as a rule) is not gone yet.
@@ -329,8 +351,9 @@ impl Watch {
         }
     }
 
-    /// Looks when it is time. While nothing happens on the session, it sleeps.
-    pub(crate) fn poll(&mut self, context: &mut Context<'_>) {
+    /// Looks when it is time. While nothing happens on the session, it sleeps. Ready when the session is to be
+    /// given up.
+    pub(crate) fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
         if !self.is_armed {
             let next = Instant::now() + LOOK_EVERY;
             self.timer.as_mut().reset(next);
@@ -338,16 +361,19 @@ impl Watch {
         }
         while self.timer.as_mut().poll(context).is_ready() {
             let Some(link) = self.link.upgrade() else {
-                return;
+                return Poll::Pending;
             };
-            link.look();
+            if link.look().is_ready() {
+                return Poll::Ready(());
+            }
             if link.usage().line.is_at_rest() {
                 self.is_armed = false;
-                return;
+                return Poll::Pending;
             }
             let next = Instant::now() + LOOK_EVERY;
             self.timer.as_mut().reset(next);
         }
+        Poll::Pending
     }
 }
 

@@ -266,6 +266,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Wire<S> {
     ) -> Poll<io::Result<()>> {
         let closing = {
             let mut facts = self.log.facts();
+            facts.asked = true;
             match &mut facts.reader {
                 Some(reader) => reader.clone_from(cx.waker()),
                 reader @ None => *reader = Some(cx.waker().clone()),

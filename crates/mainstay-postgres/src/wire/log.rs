@@ -87,6 +87,8 @@ pub(super) struct Facts {
     garbled: bool,
     pub(super) closing: bool,
     pub(super) reader: Option<Waker>,
+    /// Whether the driver has asked for what comes since somebody looked.
+    pub(super) asked: bool,
     /// To be put before the next request that it may precede.
     pub(super) preface: Option<Preface>,
 }
@@ -120,6 +122,12 @@ impl Log {
             received: facts.received,
             requests: facts.requests,
         }
+    }
+
+    /// Whether the driver has asked for what comes since this was last asked. It asks whenever it is polled,
+    /// unless the receiver of an answer does not take what has come of it.
+    pub(crate) fn take_asked(&self) -> bool {
+        std::mem::take(&mut self.facts().asked)
     }
 
     /// Whether the server has said anything since.

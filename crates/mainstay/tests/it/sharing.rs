@@ -9,6 +9,7 @@ use std::future::poll_fn;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::Duration;
+use tokio::time::Instant;
 
 const LIMIT: usize = 4;
 const LONG: Duration = Duration::from_secs(60);
@@ -178,6 +179,38 @@ async fn a_large_result_arrives_whole_and_holds_up_none() {
         };
         join(large, points(&db, 300)).await;
     }
+    nothing_is_lost(&db).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_who_does_not_take_his_answer_holds_up_none() {
+    let (_database, db) = fresh().await;
+    let text = "select n, repeat('x', 500) from generate_series(1, $1) n";
+    let _: Vec<(i64, String)> = db.fetch_all(text, (1,)).await.unwrap();
+    let mut idle = db.fetch_all::<(i64, String)>(text, (200,)).into_future();
+    let sent = poll_fn(|context| Poll::Ready(idle.as_mut().poll(context).is_pending()));
+    assert!(sent.await);
+    let longest = AtomicUsize::new(0);
+    let callers = (0..200_i64).map(|caller| {
+        let (db, longest) = (&db, &longest);
+        async move {
+            for number in 0..20 {
+                let begun = Instant::now();
+                let answer: i64 = db.fetch_one(POINT, (caller + number,)).await.unwrap();
+                assert_eq!(answer, caller + number + 1);
+                let took = usize::try_from(begun.elapsed().as_millis()).unwrap();
+                longest.fetch_max(took, Ordering::Relaxed);
+            }
+        }
+    });
+    join_all(callers).await;
+    let longest = longest.into_inner();
+    assert!(longest < 2_000, "somebody was kept for {longest} ms");
+    let breaker = db.status().breaker;
+    assert_eq!((breaker.state, breaker.times_opened), ("closed", 0));
+    // Whoever comes for it late is served as well, and does not do it to others again.
+    let rows = idle.await.unwrap();
+    assert_eq!(rows.len(), 200);
     nothing_is_lost(&db).await;
 }
 
