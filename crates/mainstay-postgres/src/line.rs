@@ -29,8 +29,8 @@ pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// his read may be kept for any time.
 pub(crate) const UNTAKEN_LOOKS: u32 = 4;
 
-/// A result that grows beyond this is a burden: on a network of one gigabit a second it keeps those
-/// behind it waiting for a millisecond.
+/// A result that grows beyond this is a burden, and so are parameters that are larger: on a network of one
+/// gigabit a second they keep those behind them waiting for a millisecond.
 pub(crate) const LARGE_BYTES: usize = 128 * 1_024;
 
 /// The reads on their way over one session, in the order in which they were sent. As many as the pool

@@ -13,7 +13,7 @@ use crate::session::Link;
 use crate::statements::Prepared;
 use mainstay_core::backend::{Burden, Call, Lane, Reply, Want};
 use mainstay_core::error::Report;
-use mainstay_core::{Class, Deadline, Error, Evidence, Kind, Result, Statement};
+use mainstay_core::{Class, Deadline, Error, Evidence, Kind, Result, Statement, Value};
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
@@ -97,6 +97,10 @@ impl Link {
         call: Call,
     ) -> Result<Reply, Setback> {
         let (text, values) = (statement.text(), statement.params());
+        // Whatever others ask meanwhile would be behind it on the wire.
+        if values.iter().map(Value::bytes).sum::<usize>() > LARGE_BYTES {
+            return Err(burden(Burden::Slow).into());
+        }
         // What is rare is boxed: each caller's future is as large as its largest branch.
         let prepared = match self.known(text, values)? {
             Some(prepared) => {

@@ -98,15 +98,7 @@ impl Write {
 
     fn bytes(&self) -> usize {
         let params = self.statements().iter().flat_map(Statement::params);
-        params.map(bytes).sum()
-    }
-}
-
-fn bytes(value: &Value) -> usize {
-    match value {
-        Value::Text(text) | Value::Json(text) => text.len(),
-        Value::Bytes(bytes) => bytes.len(),
-        _ => size_of::<Value>(),
+        params.map(Value::bytes).sum()
     }
 }
 

@@ -67,6 +67,16 @@ impl Value {
         }
     }
 
+    /// How many bytes it takes on its way to the database, about: exact where it can be many.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Text(text) | Self::Json(text) => text.len(),
+            Self::Bytes(bytes) => bytes.len(),
+            _ => size_of::<Self>(),
+        }
+    }
+
     /// Whether it is [`Value::Null`].
     #[must_use]
     pub const fn is_null(&self) -> bool {

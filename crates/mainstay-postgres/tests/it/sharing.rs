@@ -224,6 +224,21 @@ async fn a_result_that_grows_large_is_given_up() {
 }
 
 #[tokio::test]
+async fn large_parameters_are_not_sent_beside_others() {
+    let home = Home::new().await;
+    let conn = home.reader().await;
+    let text = "select length($1)";
+    let length = async |bytes: usize| shared(&conn, text, ("x".repeat(bytes),), read()).await;
+    for bytes in [1, 100_000] {
+        let expected = Value::Int(i64::try_from(bytes).unwrap());
+        assert_eq!(length(bytes).await.unwrap(), [expected]);
+    }
+    let error = length(200_000).await.unwrap_err();
+    assert_eq!(error.burden(), Some(Burden::Slow));
+    is_clean_in_the_end(&conn).await;
+}
+
+#[tokio::test]
 async fn the_setting_changes_with_the_first_read_and_the_next_ones_rely_on_it() {
     let home = Home::new().await;
     home.sql("create table t (id int)").await;

@@ -183,6 +183,20 @@ async fn a_large_result_arrives_whole_and_holds_up_none() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_large_parameter_arrives_whole_among_others() {
+    let (_database, db) = fresh().await;
+    for length in [10, 20_000_000, 10] {
+        let large = async {
+            let text = "x".repeat(length);
+            let found: usize = db.fetch_one("select length($1)", (text,)).await.unwrap();
+            assert_eq!(found, length);
+        };
+        join(large, points(&db, 300)).await;
+    }
+    nothing_is_lost(&db).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_caller_who_does_not_take_his_answer_holds_up_none() {
     let (_database, db) = fresh().await;
     let text = "select n, repeat('x', 500) from generate_series(1, $1) n";
