@@ -3,9 +3,10 @@
 //! It can be tested a million times a second, and there is exactly one place to look for a rule.
 //!
 //! The law that holds after every call while the pool lends: if somebody waits (for a place: while fewer
-//! connections are shared than may be), then no idle connection could be lent as it is, and either as many connections are arriving (being opened or
-//! checked) as would serve all who wait, or no more can be brought under way. Opening and checking belong to
-//! tasks, never to a caller: whatever arrives goes to the oldest waiter.
+//! connections are shared than may be), then no idle connection could be lent as it is, and either as
+//! many connections are arriving (being opened or checked) as would serve all who wait, or no more can be
+//! brought under way. Opening and checking belong to tasks, never to a caller: whatever arrives goes to
+//! the oldest waiter.
 
 use std::task::Waker;
 use std::time::Duration;

@@ -126,9 +126,10 @@ impl<K: Connector> Pool<K> {
     }
 
     /// Takes a place on a shared connection, or on an idle one that needs no check, if there is one and
-    /// nobody waits; takes none where whoever asked last had to wait. Worth trying before [`acquire_place`](Self::acquire_place) where the future that waits
-    /// is large: it need not exist for those who need not wait. `now` is the present instant, which whoever
-    /// asks so often has just read. The deadline of the request says nothing here.
+    /// nobody waits; takes none where whoever asked last had to wait. Worth trying before
+    /// [`acquire_place`](Self::acquire_place) where the future that waits is large: it need not exist for
+    /// those who need not wait. `now` is the present instant, which whoever asks so often has just read. The
+    /// deadline of the request says nothing here.
     #[must_use]
     pub fn try_acquire_place(&self, now: Instant, request: &Request) -> Option<Place<K>> {
         if self.lender.seems_crowded() {

@@ -5,8 +5,11 @@
 //! Which connection: a small active set first, each filled up to a depth, and only then another one.
 //! Callers that are known to be brief gather on one connection before they use a second: the fewer
 //! there are, the more requests go with one system call, and the fewer sessions compete for the
-//! server's processors. A connection whose oldest place is late, or that must not be lent again, takes nobody more until
-//! everybody has left (it drains).
+//! server's processors. A connection whose oldest place is late, or that must not be lent again, takes
+//! nobody more until everybody has left (it drains).
+//!
+//! How many: at most `widest`, those that drain not counted. Who finds them full waits, though others are
+//! idle: those are for leases, which are lent past him.
 //!
 //! Who first: leases and places are one queue for a connection that becomes free. A place may be
 //! taken on a shared connection past somebody who waits for a lease, because that costs the lease
