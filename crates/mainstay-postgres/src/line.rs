@@ -169,7 +169,7 @@ impl Line {
     /// Looks while an answer is not taken by whoever asked for it, which keeps all answers behind it from
     /// those who wait for them. Says whether the session is to be given up for their sake.
     pub(crate) fn look_at_untaken(&mut self, now: Instant) -> bool {
-        self.untaken += 1;
+        self.untaken = self.untaken.saturating_add(1);
         let waits = |ticket: &&Ticket| ticket.state != State::Abandoned;
         let gives_up =
             self.untaken >= UNTAKEN_LOOKS && self.tickets.iter().filter(waits).count() > 1;
