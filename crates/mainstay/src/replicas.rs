@@ -17,7 +17,7 @@ use crate::lanes::{Hold, PoolLease};
 use crate::metrics;
 use crate::router::Company;
 use mainstay_core::backend::{Call, Connection, Lane, Position, Writes};
-use mainstay_core::{Deadline, Error, Result};
+use mainstay_core::{Deadline, Result};
 use mainstay_resilience::Work;
 use std::collections::VecDeque;
 use std::ops::Deref;
@@ -51,6 +51,15 @@ impl Replicas {
             known: Mutex::default(),
             turn: tokio::sync::Mutex::default(),
         }
+    }
+
+    /// What a replica must have for a read that begins now, after so many writes of ours, if that is known.
+    fn required(&self, writes: Writes) -> Option<Position> {
+        let (now, known) = (Instant::now(), self.known());
+        let suffices = known.suffices(now, writes, self.max_lag);
+        suffices
+            .then(|| known.required(now, self.max_lag))
+            .flatten()
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -221,32 +230,38 @@ impl Engine {
 
     /// What a replica must have for a read that begins now; `None` when nobody can say.
     async fn required(&self, replicas: &Replicas, deadline: Deadline) -> Option<Position> {
-        let max_lag = replicas.max_lag;
         let writes = self.backend.writes();
-        let known = || {
-            let (now, known) = (Instant::now(), replicas.known());
-            let suffices = known.suffices(now, writes, max_lag);
-            suffices.then(|| known.required(now, max_lag)).flatten()
-        };
-        if let Some(position) = known() {
+        if let Some(position) = replicas.required(writes) {
             return Some(position);
         }
         let until = deadline.earliest(Deadline::from_now(ASK_MAX));
-        let asking = async {
-            let _turn = replicas.turn.lock().await;
-            // Whoever had the turn before may have asked for us as well.
-            if known().is_none() {
-                let sample = self.ask_primary(until).await?;
-                replicas.known().note(sample, max_lag);
-            }
-            Ok::<(), Error>(())
-        };
+        let engine = self.me().upgrade()?;
+        // A task: whoever has the turn and is not polled would keep it from all others.
+        let asking = tokio::spawn(async move { engine.learn(writes, until).await });
         let asked = timeout_at(until.instant(), asking).await;
-        if !matches!(asked, Ok(Ok(()))) {
+        if !matches!(asked, Ok(Ok(Ok(())))) {
             replicas.known().in_vain = Some(Instant::now());
             tracing::debug!(?asked, "the primary did not say how far it has come");
         }
-        known()
+        replicas.required(writes)
+    }
+
+    /// Asks the primary how far it has come, unless somebody has done so meanwhile.
+    async fn learn(&self, writes: Writes, until: Deadline) -> Result<()> {
+        let Some(replicas) = &self.replicas else {
+            return Ok(());
+        };
+        let asking = async {
+            let _turn = replicas.turn.lock().await;
+            // Whoever had the turn before may have asked for us as well.
+            if replicas.required(writes).is_none() {
+                let sample = self.ask_primary(until).await?;
+                replicas.known().note(sample, replicas.max_lag);
+            }
+            Ok(())
+        };
+        // Whoever asked has gone by then.
+        timeout_at(until.instant(), asking).await.unwrap_or(Ok(()))
     }
 
     async fn ask_primary(&self, deadline: Deadline) -> Result<Sample> {

@@ -304,6 +304,27 @@ async fn writes_and_reads_go_on_when_the_standby_takes_over() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_read_that_is_kept_and_not_polled_keeps_no_other() {
+    let pair = Pair::new().await;
+    let db = db(&pair, "").await;
+    served_by(&db, pair.standby.port()).await;
+    for polls in 1..6 {
+        let id = polls * 7;
+        write(&db, id).await;
+        let mut kept = db.fetch_optional::<(i64, i64)>(WHERE, (id,)).into_future();
+        for _ in 0..polls {
+            if (&mut kept).now_or_never().is_some() {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+        let begun = Instant::now();
+        assert_is_there(&db, id).await;
+        assert!(begun.elapsed() < SECOND / 2, "{:?}", begun.elapsed());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_read_that_is_dropped_anywhere_leaves_nothing_behind() {
     let pair = Pair::new().await;
     let db = db(&pair, "").await;
