@@ -10,6 +10,7 @@ use mainstay_core::{Deadline, Error, Evidence, Kind};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
+use tracing::Instrument;
 
 /// How long the question may take. A load balancer asks every few seconds and waits about as long.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -68,14 +69,25 @@ impl Database {
     ///
     /// # Cancel safety
     ///
-    /// Safe: another caller takes over the question.
+    /// Safe: the question goes on to its end, for whoever else waits for its answer.
     pub async fn health(&self) -> Health {
         let asked_at = Instant::now();
-        let probe = &self.engine().probe;
         let patience = Deadline::after(asked_at, PATIENCE);
         let patience = self
             .own_deadline()
             .map_or(patience, |own| own.earliest(patience));
+        // A task: a caller who has the turn and is not polled would keep it from all others.
+        let db = self.clone();
+        let asking = async move { db.ask_in_turn(asked_at, patience).await };
+        match tokio::spawn(asking.in_current_span()).await {
+            Ok(health) => health,
+            Err(ended) if ended.is_panic() => std::panic::resume_unwind(ended.into_panic()),
+            Err(_) => unhealthy(asked_at, no_answer()), // the runtime shuts down
+        }
+    }
+
+    async fn ask_in_turn(&self, asked_at: Instant, patience: Deadline) -> Health {
+        let probe = &self.engine().probe;
         let Ok(mut asked) = timeout_at(patience.instant(), probe.asked.lock()).await else {
             return unhealthy(asked_at, no_answer());
         };

@@ -186,3 +186,21 @@ async fn whatever_is_dropped_on_sqlite_leaves_nothing_behind() {
     let db = Database::connect(&url).await.unwrap();
     drop_everything(&db).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_health_question_that_is_kept_and_not_polled_keeps_no_other() {
+    let database = mainstay_testkit::database().await.unwrap();
+    let db = Database::connect(&database.url()).await.unwrap();
+    for polls in 1..6 {
+        let mut kept = pin!(db.health());
+        for _ in 0..polls {
+            let polled = poll_fn(|context| Poll::Ready(kept.as_mut().poll(context).is_ready()));
+            if polled.await {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+        let health = db.health().await;
+        assert!(health.healthy, "after {polls}: {health:?}");
+    }
+}
