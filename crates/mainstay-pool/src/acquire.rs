@@ -32,14 +32,6 @@ pub(crate) trait Hold<K: Connector>: Sized + Send {
 
     fn hold(lender: &Arc<Lender<K>>, grant: GrantOf<K>, by: &Request, now: Instant) -> Self;
 
-    /// Takes what is there for the taking.
-    fn take_quickly(
-        lender: &Arc<Lender<K>>,
-        by: Caller,
-        task: Option<task::Id>,
-        now: Instant,
-    ) -> Option<Self>;
-
     /// Looks once more at a connection that nobody waited for: a server that went away has often
     /// been noticed by then, and noticing costs nothing.
     fn is_fit(&self) -> bool;
@@ -53,20 +45,6 @@ impl<K: Connector> Hold<K> for Lease<K> {
 
     fn hold(lender: &Arc<Lender<K>>, grant: GrantOf<K>, _: &Request, _: Instant) -> Self {
         Self::new(lender, grant)
-    }
-
-    #[inline(always)]
-    fn take_quickly(
-        lender: &Arc<Lender<K>>,
-        by: Caller,
-        task: Option<task::Id>,
-        now: Instant,
-    ) -> Option<Self> {
-        if lender.seems_crowded() {
-            return None;
-        }
-        let grant = lender.ledger().lend_quickly(now, by, task)?;
-        Some(Self::new(lender, grant))
     }
 
     fn is_fit(&self) -> bool {
@@ -85,15 +63,6 @@ impl<K: Connector> Hold<K> for Place<K> {
         Self::new(lender, grant, by.site, now)
     }
 
-    fn take_quickly(
-        _: &Arc<Lender<K>>,
-        _: Caller,
-        _: Option<task::Id>,
-        _: Instant,
-    ) -> Option<Self> {
-        None
-    }
-
     fn is_fit(&self) -> bool {
         // Unanswered statements of others look dirty.
         self.condition() != Condition::Broken
@@ -104,20 +73,35 @@ impl<K: Connector> Hold<K> for Place<K> {
     }
 }
 
-/// Waits for a connection, or a place on one, until the deadline of the request, which is made only
-/// for those who do not get one at once.
+/// Takes a lease that is there for the taking.
+#[inline(always)]
+fn take_quickly<K: Connector>(
+    lender: &Arc<Lender<K>>,
+    by: Caller,
+    task: Option<task::Id>,
+    now: Instant,
+) -> Option<Lease<K>> {
+    if lender.seems_crowded() {
+        return None;
+    }
+    let grant = lender.ledger().lend_quickly(now, by, task)?;
+    Some(Lease::new(lender, grant))
+}
+
+/// Waits for a lease until the deadline of the request, which is made only for those who do not get one
+/// at once.
 ///
 /// A block and not an `async fn`, which would move its arguments once more on the first poll.
 #[expect(clippy::manual_async_fn, reason = "measured: one move less")]
-pub(crate) fn acquire<K: Connector, H: Hold<K>, R: FnOnce(Instant) -> Request + Send>(
+pub(crate) fn acquire<K: Connector, R: FnOnce(Instant) -> Request + Send>(
     lender: &Arc<Lender<K>>,
     by: Caller,
     request: R,
-) -> impl Future<Output = Result<H, ErrorOf<K>>> + Send + use<'_, K, H, R> {
+) -> impl Future<Output = Result<Lease<K>, ErrorOf<K>>> + Send + use<'_, K, R> {
     async move {
         let mut now = Instant::now();
         let task = task::try_id();
-        if let Some(held) = H::take_quickly(lender, by, task, now) {
+        if let Some(held) = take_quickly(lender, by, task, now) {
             if held.is_fit() {
                 lender.report(|| Event::Waited(Duration::ZERO));
                 return Ok(held);
@@ -126,12 +110,7 @@ pub(crate) fn acquire<K: Connector, H: Hold<K>, R: FnOnce(Instant) -> Request + 
             held.reject();
             now = Instant::now();
         }
-        if !lender.has_runtime() {
-            let ledger = lender.ledger();
-            return Err(ledger.explain(now, Cause::NoRuntime, Duration::ZERO));
-        }
         let mut request = request(now);
-        request.wanted = H::USE;
         request.task = task;
         ask(lender, &request, now).await
     }
@@ -147,14 +126,9 @@ pub(crate) fn acquire_place<K: Connector>(
     mut request: Request,
 ) -> impl Future<Output = Result<Place<K>, ErrorOf<K>>> + Send + use<'_, K> {
     async move {
-        let now = Instant::now();
-        if !lender.has_runtime() {
-            let ledger = lender.ledger();
-            return Err(ledger.explain(now, Cause::NoRuntime, Duration::ZERO));
-        }
         request.wanted = Use::Shared;
         request.task = task::try_id();
-        ask(lender, &request, now).await
+        ask(lender, &request, Instant::now()).await
     }
 }
 
@@ -164,6 +138,10 @@ async fn ask<K: Connector, H: Hold<K>>(
     request: &Request,
     mut now: Instant,
 ) -> Result<H, ErrorOf<K>> {
+    if !lender.has_runtime() {
+        let ledger = lender.ledger();
+        return Err(ledger.explain(now, Cause::NoRuntime, Duration::ZERO));
+    }
     loop {
         let asked = poll_fn(|context| Poll::Ready(ask_once(lender, request, now, context.waker())));
         match asked.await {

@@ -75,20 +75,17 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
         self.settle(now, orders);
     }
 
-    /// Refuses all who wait now.
-    pub(crate) fn turn_away(&mut self, error: &E, orders: &mut Orders<C>) {
+    /// Sends all away who wait now, each with this answer.
+    pub(crate) fn answer_all(&mut self, answer: impl Fn() -> Answer<C, E>, orders: &mut Orders<C>) {
         while let Some(key) = self.waiters.oldest() {
-            let answer = Answer::TurnedAway(error.clone());
-            orders.wake(self.waiters.answer(key, answer));
+            orders.wake(self.waiters.answer(key, answer()));
         }
     }
 
     /// Closes for good: nobody new, nobody who waits, nothing idle.
     pub(crate) fn shut(&mut self, now: Instant, orders: &mut Orders<C>) {
         self.closed = true;
-        while let Some(key) = self.waiters.oldest() {
-            orders.wake(self.waiters.answer(key, Answer::Closed));
-        }
+        self.answer_all(|| Answer::Closed, orders);
         self.dismiss_all_idle(now, CloseReason::PoolClosed, orders);
     }
 

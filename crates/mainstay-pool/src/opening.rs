@@ -128,9 +128,7 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
         let error = failure.error.clone().filter(|_| refused);
         self.pace(now, failure);
         if let Some(error) = error {
-            while let Some(key) = self.waiters.oldest() {
-                orders.wake(self.waiters.answer(key, Answer::Refused(error.clone())));
-            }
+            self.answer_all(|| Answer::Refused(error.clone()), orders);
         }
         self.settle(now, orders);
     }

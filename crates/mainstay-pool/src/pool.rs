@@ -17,7 +17,7 @@ use crate::lender::Lender;
 use crate::place::Place;
 use crate::settings;
 use crate::status::{Holder, Status};
-use crate::waiters::{Caller, Request};
+use crate::waiters::{Answer, Caller, Request};
 
 /// Owns the connections of one database and lends them. A cheap clone: all clones are one pool.
 ///
@@ -119,10 +119,9 @@ impl<K: Connector> Pool<K> {
     #[track_caller]
     #[must_use]
     pub fn try_acquire(&self, prefer: Option<Tag>) -> Option<Lease<K>> {
-        let request = Request::until(Instant::now())
-            .prefer(prefer)
-            .site(Location::caller());
-        acquire::try_acquire(&self.lender, &request, Instant::now())
+        let now = Instant::now();
+        let request = Request::until(now).prefer(prefer).site(Location::caller());
+        acquire::try_acquire(&self.lender, &request, now)
     }
 
     /// Takes a place on a shared connection, or on an idle one that needs no check, if there is one and
@@ -141,8 +140,9 @@ impl<K: Connector> Pool<K> {
     /// Refuses all who wait now with [`Cause::TurnedAway`](crate::Cause::TurnedAway), as when it is known that
     /// there is nothing to wait for. Who comes later is not concerned.
     pub fn refuse_waiters(&self, error: &K::Error) {
-        self.lender
-            .visit(|ledger, _, orders| ledger.turn_away(error, orders));
+        self.lender.visit(|ledger, _, orders| {
+            ledger.answer_all(|| Answer::TurnedAway(error.clone()), orders);
+        });
     }
 
     /// The pool at this instant; the counts agree with each other.

@@ -208,8 +208,7 @@ impl<C: Clone, E: Clone> Ledger<C, E> {
 
     /// Whether one more connection may be shared.
     pub(crate) fn may_share_another(&self) -> bool {
-        self.settings.widest > self.slots.count(Phase::Shared)
-            || self.settings.widest > self.open_shared()
+        self.settings.widest > self.open_shared()
     }
 
     /// Whether one more who waits for a place has nothing to hope for but that somebody leaves: nobody has

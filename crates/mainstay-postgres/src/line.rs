@@ -13,10 +13,9 @@
 //! poll it: what has come of his answer fills its channel, and the driver cannot go on to the answers behind it.
 //! Then the session is given up, and all who wait ask again on connections of their own.
 
+use mainstay_core::backend::Burden;
 use std::collections::VecDeque;
 use std::time::Duration;
-
-use mainstay_core::backend::Burden;
 use tokio::time::Instant;
 
 /// How often the line is looked at while something is under way. A server that answers nothing

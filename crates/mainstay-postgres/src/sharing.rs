@@ -253,18 +253,14 @@ impl Link {
     /// session up.
     pub(crate) fn look(self: &Arc<Self>) -> Poll<()> {
         if !self.log.take_asked() {
-            let gives_up = self.usage().line.look_at_untaken(Instant::now());
-            if gives_up {
-                tracing::warn!(
-                    "a caller does not take the answer to his read, and keeps the answers of others from them; \
-                     they ask again elsewhere. Await what was asked, or drop it"
-                );
+            if !self.usage().line.look_at_untaken(Instant::now()) {
+                return Poll::Pending;
             }
-            return if gives_up {
-                Poll::Ready(())
-            } else {
-                Poll::Pending
-            };
+            tracing::warn!(
+                "a caller does not take the answer to his read, and keeps the answers of others from them; \
+                 they ask again elsewhere. Await what was asked, or drop it"
+            );
+            return Poll::Ready(());
         }
         let answered = self.log.answered();
         if self.usage().line.look(answered) {

@@ -123,9 +123,16 @@ pub(crate) fn read_at_primary() {
 
 /// Counts one call that was refused by this gate.
 pub(crate) fn refused(backend: &dyn Backend, gate: &'static str) {
+    counter!(
+        "db.client.mainstay.refusals",
+        gate_labels(backend, gate).iter()
+    )
+    .increment(1);
+}
+
+fn gate_labels(backend: &dyn Backend, gate: &'static str) -> [Label; 3] {
     let [system, pool] = labels(backend);
-    let labels = [system, pool, Label::new(GATE, gate)];
-    counter!("db.client.mainstay.refusals", labels.iter()).increment(1);
+    [system, pool, Label::new(GATE, gate)]
 }
 
 /// The span of one call, with OpenTelemetry's names. The text has placeholders, not values.
@@ -306,11 +313,7 @@ impl crate::Database {
                 "half_open" => 0.5,
                 _ => 1.0,
             };
-            let labels = [
-                Label::new(SYSTEM, system),
-                Label::new(POOL, status.target.clone()),
-                Label::new(GATE, name),
-            ];
+            let labels = gate_labels(&*self.engine().backend, name);
             gauge!("db.client.mainstay.breaker_open", labels.iter()).set(open);
             counter!("db.client.mainstay.breaker_opened", labels.iter())
                 .absolute(gate.times_opened);

@@ -24,6 +24,7 @@ use std::ops::Deref;
 use std::panic::Location;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::time::error::Elapsed;
 use tokio::time::{Instant, sleep, timeout_at};
 
 /// How long a read waits for a standby. One that streams is a few milliseconds behind; from one that is
@@ -237,8 +238,7 @@ impl Engine {
         let until = deadline.earliest(Deadline::from_now(ASK_MAX));
         let engine = self.me().upgrade()?;
         // A task: whoever has the turn and is not polled would keep it from all others.
-        let asking = tokio::spawn(async move { engine.learn(writes, until).await });
-        let asked = timeout_at(until.instant(), asking).await;
+        let asked = tokio::spawn(async move { engine.learn(writes, until).await }).await;
         if !matches!(asked, Ok(Ok(Ok(())))) {
             replicas.known().in_vain = Some(Instant::now());
             tracing::debug!(?asked, "the primary did not say how far it has come");
@@ -247,9 +247,9 @@ impl Engine {
     }
 
     /// Asks the primary how far it has come, unless somebody has done so meanwhile.
-    async fn learn(&self, writes: Writes, until: Deadline) -> Result<()> {
+    async fn learn(&self, writes: Writes, until: Deadline) -> Result<Result<()>, Elapsed> {
         let Some(replicas) = &self.replicas else {
-            return Ok(());
+            return Ok(Ok(()));
         };
         let asking = async {
             let _turn = replicas.turn.lock().await;
@@ -260,8 +260,7 @@ impl Engine {
             }
             Ok(())
         };
-        // Whoever asked has gone by then.
-        timeout_at(until.instant(), asking).await.unwrap_or(Ok(()))
+        timeout_at(until.instant(), asking).await
     }
 
     async fn ask_primary(&self, deadline: Deadline) -> Result<Sample> {

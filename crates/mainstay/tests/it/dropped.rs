@@ -193,13 +193,7 @@ async fn a_health_question_that_is_kept_and_not_polled_keeps_no_other() {
     let db = Database::connect(&database.url()).await.unwrap();
     for polls in 1..6 {
         let mut kept = pin!(db.health());
-        for _ in 0..polls {
-            let polled = poll_fn(|context| Poll::Ready(kept.as_mut().poll(context).is_ready()));
-            if polled.await {
-                break;
-            }
-            tokio::task::yield_now().await;
-        }
+        mainstay_testkit::poll_times(kept.as_mut(), polls).await;
         let health = db.health().await;
         assert!(health.healthy, "after {polls}: {health:?}");
     }
